@@ -1,0 +1,28 @@
+"""Anything -> bundle. Needs onnx and onnx_ir; torch only for models from PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sise_ort.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from sise_ort.exporter.export import export_bundle as export_bundle
+
+__all__ = ["export_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "export_bundle":
+        raise AttributeError(f"module 'sise_ort.exporter' has no attribute '{name}'")
+    try:
+        import onnx  # noqa: F401
+        import onnx_ir  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"exporting needs the package '{error.name}': pip install 'sise-ort[cpu,export]' for .onnx files, "
+            "'sise-ort[cpu,torch]' for models from PyTorch"
+        ) from error
+    from sise_ort.exporter.export import export_bundle
+
+    return export_bundle

@@ -1,0 +1,198 @@
+"""The convolutional blocks of a network, found on the graph alone (METHOD: block-wise feature extraction).
+
+A *bottleneck* is a tensor that every path from the image to the class scores crosses. Bottlenecks belong to
+one block while each side shrinks by a factor under 1.5 from one to the next; the block's output is its last.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from sise_ort.errors import ExportError, NoBlocksError
+from sise_ort.exporter.gradients import nodes_between, without_rule
+from sise_ort.exporter.gradients.engine import describe
+
+SHRINK = 1.5
+POOLING = frozenset(
+    "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool ReduceMax ReduceMean".split()
+)
+UNCHANGING = frozenset("Cast Dropout Identity Pad Reshape Squeeze Transpose Unsqueeze".split())
+LEARNED = frozenset("Conv ConvTranspose Gemm MatMul".split())
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that may serve as a block's output.
+
+    tensor : name in the graph; module : module path where the file has one, else "".
+    why_not : why it is never chosen ("" if it may be).
+    """
+
+    tensor: str
+    module: str
+    channels: int
+    height: int
+    width: int
+    why_not: str = ""
+
+
+def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
+    """The tensors that every path from the graph's input to its output crosses, shallow to deep."""
+    source, scores = graph.inputs[0], graph.outputs[0]
+    path = nodes_between(scores, [source])
+    on_path = {source} | {v for node in path for v in node.outputs}
+    left = {v: 0 for v in on_path}
+    for node in path:
+        for value in node.inputs:
+            if value in left:
+                left[value] += 1
+    live, found = {source}, [source]
+    for node in path:
+        for value in node.inputs:
+            if value in left:
+                left[value] -= 1
+                if left[value] == 0:
+                    live.discard(value)
+        live.update(v for v in node.outputs if left.get(v) or v is scores)
+        if len(live) == 1:
+            found.extend(live)
+    return found
+
+
+def candidates(graph: ir.Graph) -> list[Candidate]:
+    """All bottlenecks that are feature maps, [n, channels, height, width], with what speaks against each."""
+    result = []
+    learned: set[ir.Value] = set()
+    for node in graph:
+        if node.op_type in LEARNED or any(v in learned for v in node.inputs if v is not None):
+            learned.update(node.outputs)
+    for value in bottlenecks(graph):
+        size = feature_size(value)
+        if size is None:
+            continue
+        why_not = ""
+        if value not in learned:
+            why_not = "before the first layer"
+        elif size[1:] == (1, 1):
+            why_not = "pooled to 1×1"
+        elif _only_pooled(value):
+            why_not = "only pooled"
+        result.append(Candidate(value.name or "", module_path(value), *size, why_not=why_not))
+    return result
+
+
+def find_blocks(graph: ir.Graph) -> list[Candidate]:
+    """The last eligible bottleneck of every block, shallow to deep.
+
+    Raises
+    ------
+    NoBlocksError : no bottleneck is a feature map.
+    """
+    found = candidates(graph)
+    blocks: list[list[Candidate]] = []
+    for index, candidate in enumerate(found):
+        before = found[index - 1] if index else candidate
+        shrunk = before.height >= SHRINK * candidate.height or before.width >= SHRINK * candidate.width
+        if shrunk or not blocks:
+            blocks.append([])
+        blocks[-1].append(candidate)
+    chosen = [eligible[-1] for block in blocks if (eligible := [c for c in block if not c.why_not])]
+    if not chosen:
+        raise NoBlocksError(
+            "no spatial block found: no tensor with [n, channels, height, width] lies on every path from the image "
+            "to the class scores after a convolution. Name tensors yourself with --layers (see `sise-ort layers`); "
+            "networks without feature maps (MLPs, most transformers) cannot be explained by SISE."
+        )
+    return chosen
+
+
+def choose_blocks(graph: ir.Graph, layers: Sequence[str] | None = None) -> list[Candidate]:
+    """The blocks to explain with: METHOD's rule, or the tensors or module paths named in `layers`.
+
+    Raises
+    ------
+    NoBlocksError : see `find_blocks`.
+    ExportError : a named layer is not in the graph, is no feature map, or does not lead to the scores.
+    GradientError : an operator between a chosen block and the scores has no gradient rule.
+    """
+    chosen = [_named(graph, name) for name in layers] if layers else find_blocks(graph)
+    order = {v.name: i for i, node in enumerate(graph) for v in node.outputs}
+    chosen = sorted({c.tensor: c for c in chosen}.values(), key=lambda c: order[c.tensor])
+    _require_rules(graph, chosen)
+    return chosen
+
+
+def _named(graph: ir.Graph, name: str) -> Candidate:
+    values = [v for node in graph for v in node.outputs]
+    matches = [v for v in values if v.name == name] or [v for v in values if module_path(v) == name][-1:]
+    if not matches:
+        raise ExportError(f"--layers: there is no tensor or module '{name}'; see `sise-ort layers MODEL`")
+    value = matches[0]
+    size = feature_size(value)
+    if size is None:
+        raise ExportError(f"--layers: '{name}' has shape {value.shape}, not [n, channels, height, width]")
+    if not nodes_between(graph.outputs[0], [value]):
+        raise ExportError(f"--layers: the class scores do not depend on '{name}'")
+    return Candidate(value.name or "", module_path(value), *size)
+
+
+def _require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
+    values = {v.name: v for node in graph for v in node.outputs}
+    scores = graph.outputs[0]
+    unknown = without_rule(scores, [values[chosen[0].tensor]])
+    if not unknown:
+        return
+    from sise_ort.errors import GradientError
+
+    reachable = [c for c in chosen if not without_rule(scores, [values[c.tensor]])]
+    operators = ", ".join(sorted({describe(node) for node in unknown}))
+    way_out = (
+        f"the shallowest block that can be reached without it is '{reachable[0].tensor}' "
+        f"({reachable[0].channels} × {reachable[0].height} × {reachable[0].width}): pass --layers "
+        + ",".join(c.tensor for c in reachable)
+        if reachable
+        else "no block can be reached without it"
+    )
+    raise GradientError(
+        f"there is no gradient rule for {operators}; {way_out}; or register a rule with "
+        "sise_ort.exporter.gradients.register (see CONTRIBUTING.md)"
+    )
+
+
+def feature_size(value: ir.Value) -> tuple[int, int, int] | None:
+    """(channels, height, width) of a float tensor [n, channels, height, width] of fixed size, else None."""
+    if value.shape is None or len(value.shape) != 4 or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+        return None
+    channels, height, width = value.shape.dims[1:]
+    if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):
+        return channels, height, width
+    return None
+
+
+def _only_pooled(value: ir.Value) -> bool:
+    node = value.producer()
+    while node is not None and node.op_type in UNCHANGING and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type in POOLING
+
+
+def module_path(value: ir.Value) -> str:
+    """The module that computed a tensor, as torch's exporters note it; "" where the file does not say."""
+    node = value.producer()
+    if node is None:
+        return ""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes:
+        names = [s for s in ast.literal_eval(scopes)[:-1] if s]
+        return str(names[-1]) if names else ""
+    parts = [p for p in (node.name or "").split("/") if p]
+    if (node.name or "").startswith("/") and len(parts) > 1:  # TorchScript: /layer1/layer1.0/relu/Relu
+        path = ""
+        for part in parts[:-1]:
+            path = part if not path or part.startswith(path + ".") else f"{path}.{part}"
+        return path
+    return ""

@@ -1,0 +1,234 @@
+"""From a model to a bundle: load, clean, cut the head, find blocks, build the phases, write, compare, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+import sise_ort
+from sise_ort.bundle import MANIFEST, WEIGHTS, InputSpec, Layer, Manifest, file_sha256
+from sise_ort.errors import ExportError, OutputError, SiseError
+from sise_ort.exporter import options as opts
+from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks
+from sise_ort.exporter.head import FoundHead, cut_head
+from sise_ort.exporter.phases.apply import build_apply
+from sise_ort.exporter.phases.extract import build_extract
+from sise_ort.exporter.phases.fuse import build_fuse
+from sise_ort.exporter.phases.mask import build_mask
+from sise_ort.exporter.phases.predict import build_predict
+from sise_ort.exporter.sources.choose import load_source
+from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
+from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.verify import compare
+
+EXTERNAL_BYTES = 1024
+"""Weights of at least this many bytes stand in weights.bin, shared by extract and predict."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded source, cleaned, with its class scores as the only output."""
+
+    source: Source
+    clean: CleanNetwork
+    head: FoundHead
+
+
+def load_network(
+    source: Any,
+    *,
+    weights: str | Path | None = None,
+    classes: int | None = None,
+    input_size: str | int | Sequence[int] | None = None,
+    output: str | None = None,
+    color: str | None = None,
+    head: str = "auto",
+) -> Network:
+    """Everything up to the choice of blocks; see `export_bundle` for the parameters."""
+    opts.check_choice("head", head)
+    size = opts.parse_size(input_size)
+    loaded = load_source(source, weights=weights, classes=classes, input_size=size, output=output, color=color)
+    network = clean(loaded.proto, input_size=size, output=output, default_size=loaded.size)
+    return Network(loaded, network, cut_head(network.model, head))
+
+
+def list_layers(source: Any, *, layers: Sequence[str] | None = None, **options: Any) -> tuple[list[Candidate], list[Candidate]]:
+    """All candidates of a network and the blocks that an export would choose."""
+    graph = load_network(source, **options).clean.model.graph
+    return candidates(graph), choose_blocks(graph, layers)
+
+
+def export_bundle(
+    source: Any,
+    bundle: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    classes: int | None = None,
+    normalize: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    color: str | None = None,
+    input_size: str | int | Sequence[int] | None = None,
+    fit: str | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    hidden: str = "mean",
+    head: str = "auto",
+    layers: Sequence[str] | None = None,
+    output: str | None = None,
+    frame_dtype: str = "uint8",
+    force: bool = False,
+    report: Callable[[str], None] = lambda step: None,
+) -> Manifest:
+    """Turn a CNN into a bundle.
+
+    Parameters
+    ----------
+    source : path of an .onnx file, a torchvision name, "package.module:factory", or a torch.nn.Module.
+    bundle : folder to write; None takes NAME.sise in the working folder.
+    weights : for PyTorch: "DEFAULT", "NONE" or a file with a state dict.
+    classes : for torchvision names: number of classes.
+    normalize : "imagenet", "tf" or "none"; or mean and std, in pixel units 0 to 255, in the network's channel
+        order. Torchvision names bring their own; everything else must say.
+    color : what the network wants, "rgb", "bgr" or "gray"; None takes gray for one input channel, else rgb.
+    input_size : N, "HxW" or (H, W), where the file leaves it open.
+    fit : "stretch" (default), "crop" or "letterbox"; torchvision names use their own resize and centre crop.
+    labels : names, or a file with one a line (or a JSON list).
+    hidden : what masks hide becomes "mean" (0 of the network's input) or "black".
+    head : "auto", "softmax", "sigmoid" or "none".
+    layers : tensor names or module paths that replace the found blocks.
+    output : which output holds the class scores, where there are several.
+    frame_dtype : pixel type of the frames, "uint8" or "float32".
+    force : overwrite an existing bundle.
+    report : called with a sentence at each step.
+
+    Returns
+    -------
+    The manifest that was written.
+
+    Raises
+    ------
+    ExportError (SourceError, NoBlocksError, GradientError), ParameterError, OutputError
+        Nothing is left behind then, and an existing bundle stays as it was.
+    """
+    opts.check_choice("frame_dtype", frame_dtype)
+    if bundle is not None:
+        _refuse_existing(Path(bundle), force)
+    report("loading the model")
+    network = load_network(
+        source, weights=weights, classes=classes, input_size=input_size, output=output, color=color, head=head
+    )
+    found, cleaned, known = network.head, network.clean, network.source
+    target = Path(bundle) if bundle is not None else Path(f"{known.name}.sise")
+    _refuse_existing(target, force)
+    facts = opts.preprocessing(
+        cleaned.channels, normalize=normalize, mean=mean, std=std, color=color, hidden=hidden, defaults=known.defaults
+    )
+    spec = InputSpec(cleaned.height, cleaned.width, cleaned.channels, frame_dtype)
+    names = opts.read_labels(labels, found.head.classes, known.labels)
+    blocks = tuple(
+        Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in choose_blocks(cleaned.model.graph, layers)
+    )
+    placed = opts.fit(fit, spec, facts, known.defaults)
+
+    report("differentiating and building the graphs")
+    models = {
+        "extract": build_extract(cleaned.model, blocks, spec, facts, found.head.classes),
+        "mask": build_mask(spec),
+        "apply": build_apply(spec, facts),
+        "predict": build_predict(cleaned.model, spec, found.head),
+        "fuse": build_fuse(blocks, spec),
+    }
+    with _folder_in_the_making(target) as folder:
+        report("writing the bundle")
+        _write_graphs(models, folder)
+        manifest = Manifest(
+            name=target.stem,
+            input=spec,
+            preprocessing=facts,
+            fit=placed,
+            head=found.head,
+            layers=blocks,
+            labels=names,
+            precision="fp32",
+            origin={**known.origin, "sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__},
+            notes=cleaned.notes,
+            files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+        )
+        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        report("comparing the bundle with the source model")
+        compare(folder, manifest, known.reference, found.activation)
+        _move_into_place(folder, target, force)
+    return manifest
+
+
+def _write_graphs(models: Mapping[str, ir.Model], folder: Path) -> None:
+    """Write the graphs, with each large weight once in weights.bin."""
+    large: dict[int, tuple[ir.TensorProtocol, list[ir.Value]]] = {}
+    for model in models.values():
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= EXTERNAL_BYTES:
+                large.setdefault(id(tensor), (tensor, []))[1].append(value)
+    if large:
+        external = ir.external_data.convert_tensors_to_external(
+            [tensor for tensor, _ in large.values()], folder, WEIGHTS, alignment=4096
+        )
+        for outside, (_, values) in zip(external, large.values(), strict=True):
+            for value in values:
+                value.const_value = outside
+    else:
+        (folder / WEIGHTS).touch()
+    for phase, model in models.items():
+        ir.save(model, folder / f"{phase}.onnx")
+
+
+def _refuse_existing(target: Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if not force:
+        raise ExportError(f"'{target}' exists already; pass --force to overwrite it, or another name with -o")
+    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
+        raise ExportError(f"'{target}' is not a bundle; it will not be overwritten, --force or not")
+
+
+@contextlib.contextmanager
+def _folder_in_the_making(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target`, gone afterwards whatever happens."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write to '{target.parent}': {error.strerror or error}") from error
+    try:
+        yield folder
+    except SiseError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write '{target}': {error.strerror or error}; nothing was left behind") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_into_place(folder: Path, target: Path, force: bool) -> None:
+    folder.chmod(0o755)
+    _refuse_existing(target, force)
+    if not target.exists():
+        folder.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.rename(old / "bundle")
+    try:
+        folder.rename(target)
+    except BaseException:
+        (old / "bundle").rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

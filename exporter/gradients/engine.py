@@ -1,0 +1,195 @@
+"""Reverse-mode differentiation inside an ONNX graph.
+
+One walk from the class scores back to the tensors asked for; each node on the way is handed to its
+operator's rule (see rules.py). Axis 0 is the batch in every tensor that carries a gradient. Forward
+tensors may have batch 1 where gradients have batch K (K classes of one picture), or both have batch N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from sise_ort.errors import GradientError
+from sise_ort.exporter.ops import Ops, static_shape
+
+Gradient = ir.Value | None
+RuleFunction = Callable[..., Gradient | Sequence[Gradient]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to pull a gradient back through one operator.
+
+    function : ``(op, node, *output_gradients) -> one gradient per input``. An output gradient is None
+        where nothing depends on that output; a returned None means "no gradient for this input"; missing
+        trailing ones mean None; a single value stands for the first input alone.
+    broadcasts : the inputs broadcast against each other; the engine then sums each returned gradient
+        over the axes along which its input was repeated.
+    """
+
+    function: RuleFunction
+    broadcasts: bool = False
+
+
+RULES: dict[tuple[str, str], Rule] = {}
+
+# What these return does not change with small changes of their input: no gradient passes.
+WITHOUT_GRADIENT = frozenset(
+    """And ArgMax ArgMin Ceil ConstantOfShape Equal EyeLike Floor Greater GreaterOrEqual IsInf IsNaN Less
+    LessOrEqual NonZero Not OneHot Or Range Round Shape Sign Size Xor""".split()
+)
+
+
+def register(op_type: str, *, domain: str = "", broadcasts: bool = False) -> Callable[[RuleFunction], RuleFunction]:
+    """Add (or replace) the gradient rule of an operator; also for operators of your own.
+
+    >>> @register("Square", domain="my.ops")
+    ... def square(op, node, gradient):
+    ...     return op.Mul(gradient, op.Mul(2.0, node.inputs[0]))
+    """
+
+    def add(function: RuleFunction) -> RuleFunction:
+        RULES[domain, op_type] = Rule(function, broadcasts)
+        return function
+
+    return add
+
+
+def rule_of(node: ir.Node) -> Rule | None:
+    return RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+
+
+def nodes_between(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
+    """Nodes through which a gradient flows from `output` to any of `roots`, in the order of execution."""
+    graph = output.producer().graph if output.producer() is not None else None
+    if graph is None:
+        return []
+    downstream: set[ir.Value] = set(roots)
+    forward: list[ir.Node] = []
+    for node in graph:
+        if node.op_type in WITHOUT_GRADIENT or not any(v in downstream for v in node.inputs if v is not None):
+            continue
+        downstream.update(node.outputs)
+        forward.append(node)
+    needed = {output}
+    path: list[ir.Node] = []
+    for node in reversed(forward):
+        if any(v in needed for v in node.outputs):
+            needed.update(v for v in node.inputs if v is not None and v in downstream)
+            path.append(node)
+    return path[::-1]
+
+
+def without_rule(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
+    """Nodes between `output` and `roots` whose operator has no gradient rule."""
+    return [node for node in nodes_between(output, roots) if rule_of(node) is None]
+
+
+def differentiate(op: Ops, output: ir.Value, seed: ir.Value, roots: Sequence[ir.Value]) -> list[ir.Value]:
+    """Append the gradients of ⟨seed, output⟩ with respect to `roots` to the graph of `op`.
+
+    Parameters
+    ----------
+    op : writes into the graph that holds `output`; the graph must be in topological order, with shapes.
+    output : class scores, [1, classes] or [N, classes].
+    seed : the gradient at `output`, [K, classes] (K classes of one picture) or [N, classes].
+    roots : tensors to differentiate to, any depth.
+
+    Returns
+    -------
+    One value per root, of the root's shape with the seed's batch.
+
+    Raises
+    ------
+    GradientError : an operator on the way has no rule or refuses, or no path leads to a root.
+    """
+    path = nodes_between(output, roots)
+    active = set(roots) | {v for node in path for v in node.outputs}
+    partial: dict[ir.Value, list[ir.Value]] = {output: [seed]}
+    gradients: dict[ir.Value, ir.Value] = {}
+
+    def collect(value: ir.Value) -> Gradient:
+        parts = partial.pop(value, [])
+        if not parts:
+            return None
+        total = parts[0]
+        for part in parts[1:]:
+            total = op.Add(total, part)
+        gradients[value] = total
+        return total
+
+    for node in reversed(path):
+        incoming = [collect(value) for value in node.outputs]
+        if not any(incoming):
+            continue
+        for value, gradient in zip(node.inputs, _pull_back(op, node, incoming), strict=True):
+            if value is None or value not in active:
+                continue
+            if gradient is None:
+                raise GradientError(
+                    f"{describe(node)} has no gradient for its input '{value.name}', which depends on the picture"
+                )
+            partial.setdefault(value, []).append(gradient)
+    for root in roots:
+        if root not in gradients and collect(root) is None:
+            raise GradientError(f"no gradient reaches tensor '{root.name}' from '{output.name}'")
+    return [gradients[root] for root in roots]
+
+
+def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gradient]:
+    rule = rule_of(node)
+    if rule is None:
+        raise GradientError(
+            f"there is no gradient rule for {describe(node)}; "
+            "register one with sise_ort.exporter.gradients.register"
+        )
+    try:
+        returned = rule.function(op, node, *incoming)
+        gradients = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+        gradients += [None] * (len(node.inputs) - len(gradients))
+        if rule.broadcasts:
+            gradients = [
+                g if g is None or value is None or value.is_initializer() else _unbroadcast(op, g, value, node)
+                for value, g in zip(node.inputs, gradients, strict=True)
+            ]
+    except ValueError as error:
+        raise GradientError(f"{describe(node)} cannot be differentiated: {error}") from error
+    return gradients
+
+
+def _unbroadcast(op: Ops, gradient: ir.Value, value: ir.Value, node: ir.Node) -> Gradient:
+    """Sum a gradient of the output's shape over the axes along which `value` was repeated."""
+    result = node.outputs[0]
+    if value.shape is None or result.shape is None:
+        raise ValueError(f"the shape of tensor '{(value if value.shape is None else result).name}' is unknown")
+    ours, theirs = list(value.shape.dims), list(result.shape.dims)
+    if len(ours) < len(theirs):
+        return None  # axis 0 would not be the batch: only constants may be of lower rank
+    repeated = []
+    for axis in range(1, len(ours)):
+        if ours[axis] == 1 and theirs[axis] != 1:
+            repeated.append(axis)
+        elif ours[axis] != theirs[axis] and ours[axis] != 1:
+            raise ValueError(
+                f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
+                f"'{result.name}' {result.shape}; export with a fixed --input-size"
+            )
+    return op.ReduceSum(gradient, repeated, keepdims=1) if repeated else gradient
+
+
+def describe(node: ir.Node) -> str:
+    """An operator and its node, in words for an error."""
+    name = f"'{node.name}'" if node.name else f"that computes '{node.outputs[0].name}'"
+    domain = f"{node.domain}." if node.domain and node.domain != "ai.onnx" else ""
+    return f"operator {domain}{node.op_type} (node {name})"
+
+
+def batched_shape(op: Ops, value: ir.Value) -> ir.Value:
+    """The shape of `value` with -1 in place of the batch, for reshaping a gradient of any batch."""
+    dims = static_shape(value)
+    if all(d is not None for d in dims[1:]):
+        return op.constant([-1, *[int(d) for d in dims[1:] if d is not None]])
+    return op.Concat(op.constant([-1]), op.Shape(value, start=1), axis=0)

@@ -1,0 +1,30 @@
+"""apply.onnx: frame and masks -> masked network inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.phases.graph import FLOAT, finish, frame_input, network_input, new_graph, tensor_input
+
+
+def build_apply(spec: InputSpec, preprocessing: Preprocessing) -> ir.Model:
+    """Inputs: image [1, H, W, C], masks [n, 1, H, W] in [0, 1]. Output: masked [n, C, H, W].
+
+    I ⊙ m where hidden pixels take the mean colour (0 of the network's input space); (I - black) ⊙ m + black
+    where they are to be black.
+    """
+    image = frame_input(spec)
+    masks = tensor_input("masks", FLOAT, ["n", 1, spec.height, spec.width])
+    graph = new_graph("apply", [image, masks])
+    op = Ops(graph)
+    x = network_input(op, image, preprocessing)
+    black = -np.array(preprocessing.mean) / np.array(preprocessing.std)
+    if preprocessing.hidden == "black" and black.any():
+        level = op.constant(black.reshape(1, -1, 1, 1))
+        masked = op.Add(op.Mul(op.Sub(x, level), masks), level)
+    else:
+        masked = op.Mul(x, masks)
+    return finish(graph, {"masked": masked}, {"masked": ["n", spec.channels, spec.height, spec.width]})

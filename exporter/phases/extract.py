@@ -1,0 +1,72 @@
+"""extract.onnx: frame and classes -> scores, feature maps, their gradients, pooled gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from sise_ort.bundle import InputSpec, Layer, Preprocessing
+from sise_ort.exporter.gradients import differentiate
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, frame_input, network_input, tensor_input
+
+
+def build_extract(
+    network: ir.Model, layers: Sequence[Layer], spec: InputSpec, preprocessing: Preprocessing, classes: int
+) -> ir.Model:
+    """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class), contrast (scalar, see `class_seed`).
+
+    Outputs: scores [1, classes]; for block b = 1…B features_b [1, N, h, w], gradients_b [K, N, h, w],
+    alpha_b [K, N] (gradients summed over locations) and span_b [1, N] ((max - min) / max|map|, 0 for a zero map).
+    """
+    graph = network.clone().graph
+    image = frame_input(spec)
+    classes_asked = tensor_input("class", INT64, ["K"])
+    contrast = tensor_input("contrast", FLOAT, [])
+    source, scores = graph.inputs[0], graph.outputs[0]
+    values = {v.name: v for node in graph for v in node.outputs}
+    features = [values[layer.tensor] for layer in layers]
+
+    op = Ops(graph)
+    seed = class_seed(op, scores, classes_asked, contrast, classes)
+    gradients = differentiate(op, scores, seed, features)
+    source.replace_all_uses_with(network_input(op, image, preprocessing))
+    graph.inputs[:] = [image, classes_asked, contrast]
+
+    outputs: dict[str, ir.Value] = {"scores": scores}
+    shapes: dict[str, Sequence[int | str]] = {"scores": [1, classes]}
+    for b, (layer, maps, gradient) in enumerate(zip(layers, features, gradients, strict=True), 1):
+        size = [layer.channels, layer.height, layer.width]
+        largest = op.ReduceMax(op.Abs(maps), [2, 3], keepdims=0)
+        extent = op.Sub(op.ReduceMax(maps, [2, 3], keepdims=0), op.ReduceMin(maps, [2, 3], keepdims=0))
+        span = op.Div(extent, op.Max(largest, float(np.finfo(np.float32).tiny)))
+        outputs |= {
+            f"features_{b}": maps,
+            f"gradients_{b}": gradient,
+            f"alpha_{b}": op.ReduceSum(gradient, [2, 3], keepdims=0),
+            f"span_{b}": span,
+        }
+        shapes |= {
+            f"features_{b}": [1, *size],
+            f"gradients_{b}": ["K", *size],
+            f"alpha_{b}": ["K", layer.channels],
+            f"span_{b}": [1, layer.channels],
+        }
+    return finish(graph, outputs, shapes)
+
+
+def class_seed(op: Ops, scores: ir.Value, asked: ir.Value, contrast: ir.Value, classes: int) -> ir.Value:
+    """The gradient's seed at the scores: e_c - contrast · q, q = softmax over the other classes, [K, classes].
+
+    With contrast 1 it has the direction of a softmax head's ∂p_c/∂z without its underflow; with contrast 0 it
+    is the score's own gradient (METHOD, feature map selection).
+    """
+    top = op.ArgMax(scores, axis=1, keepdims=0)
+    chosen = op.Unsqueeze(op.Where(op.Less(asked, op.constant(0)), top, asked), op.constant([1]))
+    is_class = op.Equal(chosen, op.constant(np.arange(classes)[None]))
+    e_c = op.Cast(is_class, to=op.dtype)
+    others = op.Softmax(op.Where(is_class, float(np.finfo(np.float32).min), scores), axis=1)
+    seed: ir.Value = op.Sub(e_c, op.Mul(contrast, others))
+    return seed

@@ -1,0 +1,69 @@
+"""What all phases share: opening and closing a graph, the frame's way in, upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.sources.cleaning import IR_VERSION, OPSET
+
+FLOAT, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.UINT8
+
+
+def tensor_input(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
+
+
+def new_graph(name: str, inputs: Sequence[ir.Value]) -> ir.Graph:
+    return ir.Graph(inputs, [], nodes=[], opset_imports={"": OPSET}, name=name)
+
+
+def finish(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int | str]]) -> ir.Model:
+    """Name the outputs, sort the nodes, drop what leads nowhere."""
+    for name, value in outputs.items():
+        value.name = name
+        value.shape = ir.Shape(list(shapes[name]))
+        value.type = ir.TensorType(FLOAT)
+    graph.outputs[:] = list(outputs.values())
+    graph.sort()
+    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="sise-ort")
+    ir.passes.Sequential(passes.CommonSubexpressionEliminationPass(), passes.RemoveUnusedNodesPass())(model)
+    return model
+
+
+def frame_input(spec: InputSpec) -> ir.Value:
+    dtype = UINT8 if spec.frame_dtype == "uint8" else FLOAT
+    return tensor_input("image", dtype, [1, spec.height, spec.width, spec.channels])
+
+
+def network_input(op: Ops, image: ir.Value, preprocessing: Preprocessing) -> ir.Value:
+    """Frame [1, H, W, C], RGB or gray, 0 to 255 -> network input [1, C, H, W], (pixel - mean) / std."""
+    x = image if image.dtype == FLOAT else op.Cast(image, to=FLOAT)
+    x = op.Transpose(x, perm=[0, 3, 1, 2])
+    if preprocessing.color == "bgr":
+        x = op.Gather(x, op.constant([2, 1, 0]), axis=1)
+    mean, std = (np.array(v).reshape(1, -1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    if mean.any():
+        x = op.Sub(x, mean)
+    if (std != 1).any():
+        x = op.Div(x, std)
+    return x if x is not image else op.Identity(x)
+
+
+def upsample(op: Ops, maps: ir.Value, height: int, width: int) -> ir.Value:
+    """[n, c, h, w] -> [n, c, H, W], bilinear, half-pixel centres, no antialias (METHOD, attribution masks)."""
+    resized: ir.Value = op.Resize(
+        maps,
+        None,
+        None,
+        op.constant([height, width]),
+        axes=[2, 3],
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+    return resized

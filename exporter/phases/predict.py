@@ -1,0 +1,28 @@
+"""predict.onnx: network inputs -> class scores and confidences."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from sise_ort.bundle import Head, InputSpec
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.phases.graph import finish
+
+
+def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
+    """Input: masked [n, C, H, W]. Outputs: scores [n, classes] and confidence [n, classes], Ψ.
+
+    The CNN as it is, so that any engine can take its place. Raw-score heads repeat the scores as confidence.
+    """
+    graph = network.clone().graph
+    graph.inputs[0].name = "masked"
+    scores = graph.outputs[0]
+    op = Ops(graph)
+    if head.kind == "softmax":
+        confidence = op.Softmax(scores, axis=1)
+    elif head.kind == "sigmoid":
+        confidence = op.Sigmoid(scores)
+    else:
+        confidence = op.Identity(scores)
+    shape = ["n", head.classes]
+    return finish(graph, {"scores": scores, "confidence": confidence}, {"scores": shape, "confidence": shape})

@@ -1,0 +1,269 @@
+"""A model from PyTorch: a torchvision name, a factory with a checkpoint, or a module. The only importer of torch."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import pickle
+import sys
+import tempfile
+import urllib.error
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import MissingDependencyError, SourceError
+from sise_ort.exporter.sources.cleaning import OPSET
+from sise_ort.exporter.sources.source import Source
+
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise MissingDependencyError(
+        "PyTorch is not installed, which models from torchvision or PyTorch need: "
+        "pip install 'sise-ort[cpu,torch]'; an .onnx file needs only 'sise-ort[cpu,export]'"
+    ) from error
+
+_DECLARED: list[Any] = []
+
+
+def _torchvision() -> Any:
+    """torchvision, also a build for CUDA beside a CPU-only torch (its classifiers need none of its operators)."""
+    try:
+        return importlib.import_module("torchvision")
+    except ImportError as error:
+        raise MissingDependencyError("torchvision is not installed: pip install 'sise-ort[cpu,torch]'") from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _DECLARED.append(library)  # the declaration lives as long as this object
+    return importlib.import_module("torchvision")
+
+
+def load_torchvision(
+    name: str,
+    weights: str | Path = "DEFAULT",
+    classes: int | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Source:
+    """A torchvision classifier.
+
+    Parameters
+    ----------
+    name : as in ``torchvision.models.list_models()``.
+    weights : "DEFAULT" (torchvision's own, from the torch cache or the network), "NONE" (random) or a file
+        with a state dict. A file that is one of torchvision's own is recognised by its hash.
+    classes : number of classes, where it is not the 1000 of ImageNet.
+    input_size : (height, width); None takes the size of the DEFAULT weights.
+
+    Raises
+    ------
+    SourceError : unknown name, weights that cannot be had, or that do not fit.
+    """
+    models = _torchvision().models
+    known = models.list_models(module=models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise SourceError(f"'{name}' is neither a file nor a torchvision classification model{hint}")
+    entries = list(models.get_model_weights(name))
+    default = models.get_model_weights(name).DEFAULT
+    entry = None
+    if str(weights) == "DEFAULT":
+        if classes is not None and classes != len(default.meta["categories"]):
+            raise SourceError(f"--classes {classes}: the DEFAULT weights have 1000 classes; pass --weights FILE or NONE")
+        entry = default
+        net = _default_weights(models, name, entry)
+    elif str(weights) == "NONE":
+        net = _bare(models, name, classes, {})
+    else:
+        path = Path(weights)
+        state = load_state(path)
+        entry = _recognise(path, entries) if classes is None else None
+        if entry is not None:
+            net = _official_file(models, name, entry, path)
+        else:
+            net = _bare(models, name, classes, state)
+            fill(net, state, path, "; pass --classes N where the network was trained for N classes")
+    transforms = (entry or default).transforms()
+    crop, resize = transforms.crop_size[0], transforms.resize_size[0]
+    size = input_size or (crop, crop)
+    scaled = (round(size[0] * resize / crop), round(size[1] * resize / crop))
+    defaults = {
+        "mean": tuple(255 * m for m in transforms.mean),
+        "std": tuple(255 * s for s in transforms.std),
+        "fit": "crop",
+        "resize": scaled,
+    }
+    labels = tuple(entry.meta["categories"]) if entry is not None else ()
+    origin = {"kind": "torchvision", "name": name, "weights": str(entry) if entry else str(weights)}
+    return from_module(net, name, size, channels=3, origin=origin, defaults=defaults, labels=labels)
+
+
+def load_factory(
+    spec: str, weights: str | Path | None, input_size: tuple[int, int] | None, channels: int
+) -> Source:
+    """A module made by ``package.module:factory``, called without arguments.
+
+    Raises
+    ------
+    SourceError : it cannot be imported, returns no module, or the weights do not fit.
+    """
+    module_name, _, factory_name = spec.partition(":")
+    sys.path.insert(0, "")
+    try:
+        net = getattr(importlib.import_module(module_name), factory_name)()
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        raise SourceError(f"'{spec}' cannot be called: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(net, nn.Module):
+        raise SourceError(f"'{spec}' returns {type(net).__name__}, not a torch.nn.Module")
+    if input_size is None:
+        raise SourceError("a PyTorch module does not tell its picture's size: pass --input-size N or HxW")
+    if weights is not None and str(weights) == "DEFAULT":
+        raise SourceError("--weights DEFAULT is for torchvision names; pass --weights FILE, or none to take the factory's")
+    if weights is not None and str(weights) != "NONE":
+        fill(net, load_state(Path(weights)), Path(weights))
+    origin = {"kind": "torch", "factory": spec, "weights": str(weights or "")}
+    return from_module(net, factory_name, input_size, channels=channels, origin=origin)
+
+
+def from_module(
+    net: nn.Module,
+    name: str,
+    size: tuple[int, int],
+    *,
+    channels: int = 3,
+    origin: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = (),
+) -> Source:
+    """A module, traced by torch.onnx with a dynamic batch.
+
+    Raises
+    ------
+    SourceError : torch cannot export it.
+    """
+    net = net.eval().float().cpu()
+    example = torch.zeros(2, channels, *size)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own deprecations are not the user's
+            program = torch.onnx.export(
+                net,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                input_names=["x"],
+                verbose=False,
+            )
+    except Exception as error:  # noqa: BLE001 - torch raises many types here
+        raise SourceError(f"torch cannot export '{name}' to ONNX: {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+
+    def reference(inputs: NDArray[np.float32]) -> NDArray[Any]:
+        with torch.no_grad():
+            output = net(torch.from_numpy(inputs))
+        if isinstance(output, dict):
+            output = next(iter(output.values()))
+        elif isinstance(output, (tuple, list)):
+            output = output[0]
+        return np.asarray(output.numpy())
+
+    facts = {**(origin or {"kind": "torch", "module": type(net).__name__}), "torch": torch.__version__}
+    return Source(name, program.model_proto, reference, facts, defaults or {}, labels, size)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """A state dict from a checkpoint, read with ``weights_only=True``; "state_dict" or "model" inside is unwrapped."""
+    if not path.is_file():
+        raise SourceError(f"there is no weights file '{path}'")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise SourceError(
+            f"'{path}' cannot be loaded as weights alone ({str(error).strip().splitlines()[0]}). A file that holds a "
+            "whole pickled model runs code when it is opened: save net.state_dict() instead"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise SourceError(f"'{path}' holds no state dict")
+    if all(key.startswith("module.") for key in state):  # saved from DataParallel
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)
+
+
+def fill(net: nn.Module, state: dict[str, Any], path: Path, hint: str = "") -> None:
+    """Load a state dict strictly."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise SourceError(f"the weights in '{path}' do not fit the network: {details}{hint}") from error
+
+
+def _bare(models: Any, name: str, classes: int | None, state: dict[str, Any]) -> nn.Module:
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if name in ("googlenet", "inception_v3"):
+        options |= {"init_weights": False, "aux_logits": any(k.lower().startswith("aux") for k in state)}
+    net: nn.Module = models.get_model(name, weights=None, **options)
+    return net
+
+
+def _default_weights(models: Any, name: str, entry: Any) -> nn.Module:
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+    try:
+        net: nn.Module = models.get_model(name, weights=entry)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", error)
+        raise SourceError(
+            f"the DEFAULT weights of {name} cannot be loaded ({reason}). Put a copy at '{cached}', "
+            f"pass --weights FILE, or take random ones with --weights NONE. They are published at {entry.url}"
+        ) from error
+    return net
+
+
+def _recognise(path: Path, entries: list[Any]) -> Any | None:
+    """torchvision's entry whose published hash is the file's (the first eight digits stand in the URL)."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for entry in entries:
+        stem = entry.url.rsplit("/", 1)[-1].removesuffix(".pth")
+        if "-" in stem and digest.startswith(stem.rsplit("-", 1)[-1]):
+            return entry
+    return None
+
+
+def _official_file(models: Any, name: str, entry: Any, path: Path) -> nn.Module:
+    """Build the model as torchvision does for these weights, reading them from `path`."""
+    with _torch_cache(path, entry.url.rsplit("/", 1)[-1]):
+        return _default_weights(models, name, entry)
+
+
+@contextlib.contextmanager
+def _torch_cache(path: Path, name: str) -> Iterator[None]:
+    before = torch.hub.get_dir()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Path(folder) / "checkpoints"
+        checkpoints.mkdir()
+        (checkpoints / name).symlink_to(path.resolve())
+        torch.hub.set_dir(folder)
+        try:
+            yield
+        finally:
+            torch.hub.set_dir(before)

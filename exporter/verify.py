@@ -1,0 +1,66 @@
+"""Before an export is done: the bundle must answer as the source model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Manifest
+from sise_ort.errors import ExportError
+from sise_ort.runtime.model import BundleModel
+
+TOLERANCE = {np.dtype(np.float16): 2e-2}
+DEFAULT_TOLERANCE = 1e-3
+
+
+def compare(
+    folder: Path, manifest: Manifest, reference: Callable[[NDArray[np.float32]], NDArray[Any]], activation: str
+) -> float:
+    """Run two frames through the bundle and the source; return the largest relative difference of the scores.
+
+    Parameters
+    ----------
+    folder, manifest : the bundle.
+    reference : network inputs [n, C, H, W] -> the source's own output.
+    activation : what ends the source's graph ("" for raw scores), so that like is compared with like.
+
+    Raises
+    ------
+    ExportError : more than 1e-3 of the largest output apart (2e-2 for half precision), or not finite.
+    """
+    spec, facts = manifest.input, manifest.preprocessing
+    rng = np.random.default_rng(0)
+    rows, columns = np.linspace(0, 3 * np.pi, spec.height)[:, None, None], np.linspace(0, 4 * np.pi, spec.width)[:, None]
+    waves = 127.5 + 80 * np.sin(rows + rng.uniform(0, 6, (2, 1, 1, spec.channels))) * np.cos(columns)
+    frames = np.clip(waves + rng.normal(0, 25, waves.shape), 0, 255).astype(spec.frame_dtype)
+    ordered = frames[..., ::-1] if facts.color == "bgr" else frames
+    inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2).astype(np.float32)
+    theirs = reference(np.ascontiguousarray(inputs))
+    tolerance = TOLERANCE.get(theirs.dtype, DEFAULT_TOLERANCE)
+    theirs = theirs.reshape(len(frames), -1).astype(np.float64)
+
+    model = BundleModel(folder, "cpu", batch_size=2)
+    ones = np.ones((1, 1, spec.height, spec.width), np.float32)
+    images = [model.upload(frame) for frame in frames]
+    scores, confidence = model.predict(np.concatenate([model.apply(image, ones) for image in images]))
+    extracted = np.stack([model.extract(image, [-1], 0.0).scores for image in images])
+    ours = {"": scores, "LogSoftmax": np.log(np.maximum(confidence, 1e-38))}.get(activation, confidence)
+    if ours.shape != theirs.shape:
+        raise ExportError(f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}")
+    worst = max(_difference(ours, theirs), _difference(extracted, scores))
+    if not worst <= tolerance:
+        raise ExportError(
+            f"the bundle's scores differ from the source model's by {worst:.2e} of their size, more than {tolerance:.0e}: "
+            f"bundle {np.array2string(ours[0, :4], precision=5)}…, source {np.array2string(theirs[0, :4], precision=5)}…. "
+            "Please report this model"
+        )
+    return worst
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Largest difference, relative to the larger of the largest value and a thousandth; NaN where not finite."""
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-3))

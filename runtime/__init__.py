@@ -1,0 +1,1 @@
+"""Bundle -> explanations, on ONNX Runtime and NumPy alone."""

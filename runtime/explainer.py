@@ -1,0 +1,233 @@
+"""The public face of the runtime: load a bundle once, explain pictures with it."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Manifest
+from sise_ort.errors import FrameError, TargetError
+from sise_ort.explanation import Explanation
+from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
+from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.sise import Progress, Question, probabilities, run_sise
+from sise_ort.selection import check_mu
+
+Target = None | int | str
+ABSENT = "not:"
+POSITIVE = "positive"
+
+
+class Explainer:
+    """Explains pictures with one bundle; make it with `sise_ort.load`.
+
+    Attributes
+    ----------
+    manifest : the bundle's facts.
+    provider : the execution provider in use, "cpu", "cuda" or "tensorrt".
+    notes : what was chosen or assumed on loading.
+    """
+
+    def __init__(self, bundle: str | Path, provider: str = "auto", batch_size: int | None = None) -> None:
+        self._model = BundleModel(bundle, provider, batch_size)
+        self.manifest: Manifest = self._model.manifest
+        self.provider = self._model.provider.name
+        notes = list(self.manifest.notes)
+        if self.manifest.head.assumed:
+            notes.append(
+                f"head: {self.manifest.head.words}; a multi-label network needs `export --head sigmoid` instead"
+            )
+        if self._model.provider.note:
+            notes.append(self._model.provider.note)
+        self.notes = tuple(notes)
+
+    @property
+    def model(self) -> BundleModel:
+        """The bundle's phases, for methods of your own."""
+        return self._model
+
+    @overload
+    def explain(
+        self,
+        frame: Any,
+        target: Target = None,
+        mu: float | str = 0.0,
+        *,
+        color: str = "rgb",
+        progress: Progress | None = None,
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self,
+        frame: Any,
+        target: Sequence[Target],
+        mu: float | str = 0.0,
+        *,
+        color: str = "rgb",
+        progress: Progress | None = None,
+    ) -> list[Explanation]: ...
+    def explain(
+        self,
+        frame: Any,
+        target: Target | Sequence[Target] = None,
+        mu: float | str = 0.0,
+        *,
+        color: str = "rgb",
+        progress: Progress | None = None,
+    ) -> Explanation | list[Explanation]:
+        """Explain a decision by SISE.
+
+        Parameters
+        ----------
+        frame : path of a picture file, or array [H0, W0, 3] or [H0, W0], uint8 (float32 where the bundle was
+            exported with ``frame_dtype="float32"``), values 0 to 255, any size. An array of exactly the
+            network's size is taken as it is, without the crop or border of the bundle's fit.
+        target : None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence;
+            sigmoid heads), ``"positive"`` (every class over 0.5; sigmoid heads), or a sequence of these.
+        mu : threshold of the feature map selection, in [0, 1) relative to the largest pooled gradient of each
+            block, or "adaptive" (Ada-SISE).
+        color : channel order of an array, "rgb" or "bgr".
+        progress : called with (masks scored, masks in all).
+
+        Returns
+        -------
+        An Explanation; a list of them for a sequence or "positive" (empty if no class is over 0.5).
+
+        Raises
+        ------
+        FrameError, TargetError, ParameterError
+        """
+        started = time.perf_counter()
+        mu = check_mu(mu)
+        picture = read_frame(frame, color)
+        fitted, placement = self._fit(picture)
+        name = str(frame) if isinstance(frame, (str, Path)) else ""
+        several = target == POSITIVE or not (target is None or isinstance(target, (int, str, np.integer)))
+        image = self._model.upload(fitted)
+        prepared_at = time.perf_counter()
+
+        passes = 0
+        if target == POSITIVE and POSITIVE not in self.manifest.labels:
+            questions, passes = self._positive(image), 1
+            if not questions:
+                return []
+        else:
+            asked = list(target) if several else [target]  # type: ignore[arg-type]
+            if not asked:
+                raise TargetError("target is an empty sequence")
+            questions = [self._question(t) for t in asked]
+        contrast = 1.0 if self.manifest.head.kind == "softmax" else 0.0
+        extracted = self._model.extract(image, [q.index for q in questions], contrast)
+        top = int(np.argmax(extracted.scores))
+        questions = [Question(top, q.absent) if q.index < 0 else q for q in questions]
+        extracted_at = time.perf_counter()
+
+        run = run_sise(self._model, image, extracted, questions, mu, progress)
+        confidence = probabilities(
+            self._model, extracted.scores[None], self._confidence(extracted.scores)[None], questions
+        )[:, 0]
+        timings = {
+            "prepare": prepared_at - started,
+            "extract": extracted_at - prepared_at,
+            **run.timings,
+            "total": time.perf_counter() - started,
+        }
+        results = [
+            Explanation(
+                heatmap=answer.heatmap,
+                visualization_maps=answer.visualization_maps,
+                mask_counts=tuple(len(s) for s in answer.selected),
+                forward_passes=passes + 1 + run.passes,
+                target=question.index,
+                label=self._label(question),
+                confidence=float(psi),
+                mu=mu,
+                timings=timings,
+                notes=self.notes + answer.notes,
+                source=name,
+                head=self.manifest.head.words,
+                layers=self.manifest.layers,
+                scores=extracted.scores,
+                model=dict(self._model.facts()),
+                frame=picture,
+                placement=placement,
+            )
+            for question, answer, psi in zip(questions, run.answers, confidence, strict=True)
+        ]
+        return results if several else results[0]
+
+    def prepare(self, frame: Any, *, color: str = "rgb") -> tuple[NDArray[Any], Placement]:
+        """A frame as the graphs take it, [H, W, C], and how it lies on the original."""
+        return self._fit(read_frame(frame, color))
+
+    def _fit(self, picture: NDArray[Any]) -> tuple[NDArray[Any], Placement]:
+        spec = self.manifest.input
+        if spec.frame_dtype == "uint8" and picture.dtype != np.uint8:
+            raise FrameError(
+                "the frame is float32, the bundle takes uint8: round it, or export with --frame-dtype float32"
+            )
+        wanted = to_channels(picture, spec.channels).astype(spec.frame_dtype, copy=False)
+        return fit_frame(wanted, spec, self.manifest.fit)
+
+    def _positive(self, image: Any) -> list[Question]:
+        if self.manifest.head.kind != "sigmoid":
+            raise TargetError(
+                f'target "positive" means every class over 0.5, which a {self.manifest.head.kind} head does not '
+                "have: its outputs are " + ("one probability for all classes together" if
+                self.manifest.head.kind == "softmax" else "raw scores, not probabilities")
+            )
+        scores = self._model.extract(image, [-1], 0.0).scores
+        return [Question(int(i)) for i in np.flatnonzero(scores > 0)]  # sigmoid(z) > 0.5
+
+    def _question(self, target: Target) -> Question:
+        classes, labels = self.manifest.head.classes, self.manifest.labels
+        if target is None:
+            return Question(-1)
+        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
+            if not 0 <= target < classes:
+                raise TargetError(f"target {target} is out of range: the network has classes 0 to {classes - 1}")
+            return Question(int(target))
+        if not isinstance(target, str):
+            raise TargetError(f"target is {target!r}; an index, a label, None or a sequence of these is needed")
+        absent = target.startswith(ABSENT) and target not in labels
+        label = target[len(ABSENT) :] if absent else target
+        if absent and self.manifest.head.kind != "sigmoid":
+            raise TargetError(
+                f'target "{target}": only a sigmoid head knows a class\'s absence; a {self.manifest.head.kind} head '
+                + ("shares its probability among classes: explain the other class"
+                   if self.manifest.head.kind == "softmax" else "gives raw scores, not probabilities")
+            )
+        places = [i for i, name in enumerate(labels) if name == label]
+        if not places and absent and not labels and label.isdigit() and int(label) < classes:
+            places = [int(label)]
+        if len(places) == 1:
+            return Question(places[0], absent)
+        if len(places) > 1:
+            raise TargetError(f"label '{label}' names the classes {places}: pass the index (--target-index)")
+        if not labels:
+            raise TargetError(
+                f"label '{label}' is unknown: the bundle has no labels (export --labels FILE); pass an index (--target-index)"
+            )
+        close = difflib.get_close_matches(label, labels, n=3)
+        hint = f"; did you mean {', '.join(map(repr, close))}?" if close else f"; there are {len(labels)} labels"
+        raise TargetError(f"there is no label '{label}'{hint}")
+
+    def _label(self, question: Question) -> str:
+        labels = self.manifest.labels
+        name = labels[question.index] if labels else f"class {question.index}"
+        return f"not {name}" if question.absent else name
+
+    def _confidence(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Ψ of all classes, float64 [classes], from scores [classes]."""
+        z = scores.astype(np.float64)
+        if self.manifest.head.kind == "softmax":
+            e = np.exp(z - z.max())
+            return np.asarray(e / e.sum())
+        return np.asarray(np.exp(-np.logaddexp(0.0, -z)) if self.manifest.head.kind == "sigmoid" else z)
+

@@ -1,0 +1,144 @@
+"""A bundle's sessions: each phase of the method as one call, with tensors left where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import PHASES, Manifest, read_bundle
+from sise_ort.errors import ParameterError
+from sise_ort.runtime.providers import Provider, Tensor
+
+BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
+"""Pixels of one default batch; on a CPU larger ones only cost memory."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What one forward and K backward passes gave.
+
+    scores : float32 [classes]; pooled_gradients : per block [K, N_b]; spans : per block [N_b];
+    features, gradients : per block, tensors [1, N_b, h, w] and [K, N_b, h, w] on the device.
+    """
+
+    scores: NDArray[np.float32]
+    pooled_gradients: list[NDArray[np.float32]]
+    spans: list[NDArray[np.float32]]
+    features: list[Tensor]
+    gradients: list[Tensor]
+
+
+class BundleModel:
+    """The phases of one bundle on one provider.
+
+    Parameters
+    ----------
+    folder : the bundle.
+    provider : "auto", "cpu", "cuda" or "tensorrt".
+    batch_size : network inputs scored at once; None chooses by the picture's size.
+
+    Raises
+    ------
+    BundleError, ProviderError, ParameterError
+    """
+
+    def __init__(self, folder: str | Path, provider: str = "auto", batch_size: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_bundle(self.folder)
+        self.provider = Provider(provider)
+        spec = self.manifest.input
+        if batch_size is None:
+            batch_size = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
+        self.batch_size = batch_size
+        self._sessions = {
+            phase: self.provider.session(self.folder / f"{phase}.onnx", phase=phase) for phase in PHASES
+        }
+        plane = (batch_size, 1, spec.height, spec.width)
+        self._masks = self.provider.tensor(np.zeros(plane, np.float32))
+
+    @property
+    def blocks(self) -> int:
+        return len(self.manifest.layers)
+
+    def upload(self, frame: NDArray[Any]) -> Tensor:
+        """A frame [H, W, C] of network size as the tensor [1, H, W, C] that the graphs take."""
+        return self.provider.tensor(frame[None])
+
+    def extract(self, image: Tensor, classes: Sequence[int], contrast: float) -> Extracted:
+        """Forward pass, and one backward pass per class (negative index: the top class)."""
+        blocks = range(1, self.blocks + 1)
+        small = ["scores", *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks)]
+        large = [f"{name}_{b}" for name in ("features", "gradients") for b in blocks]
+        fetched, kept = self._sessions["extract"].run(
+            {
+                "image": image,
+                "class": np.array(classes, np.int64),
+                "contrast": np.array(contrast, np.float32),
+            },
+            fetch=small,
+            keep=large,
+        )
+        return Extracted(
+            fetched["scores"][0],
+            [fetched[f"alpha_{b}"] for b in blocks],
+            [fetched[f"span_{b}"][0] for b in blocks],
+            [kept[f"features_{b}"] for b in blocks],
+            [kept[f"gradients_{b}"] for b in blocks],
+        )
+
+    def write_masks(
+        self, features: Tensor, index: NDArray[np.int64], row: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Write the masks of some maps of one block into the batch, from `row` on; returns range [n], total [n]."""
+        spec = self.manifest.input
+        shape = (len(index), 1, spec.height, spec.width)
+        fetched, _ = self._sessions["mask"].run(
+            {"maps": features, "index": index}, fetch=["range", "total"], into={"masks": (self._masks, row, shape)}
+        )
+        return fetched["range"], fetched["total"]
+
+    def score_masks(self, image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score the batch of masks: scores and confidence, each [batch_size, classes]."""
+        _, kept = self._sessions["apply"].run({"image": image, "masks": self._masks}, keep=["masked"])
+        fetched, _ = self._sessions["predict"].run(kept, fetch=["scores", "confidence"])
+        return fetched["scores"], fetched["confidence"]
+
+    def predict(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores and confidence, [n, classes] each, of network inputs [n, C, H, W]."""
+        fetched, _ = self._sessions["predict"].run({"masked": inputs}, fetch=["scores", "confidence"])
+        return fetched["scores"], fetched["confidence"]
+
+    def apply(self, image: Tensor, masks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Masked network inputs [n, C, H, W] for masks [n, 1, H, W] in [0, 1]."""
+        return self._sessions["apply"].run({"image": image, "masks": masks}, fetch=["masked"])[0]["masked"]
+
+    def fuse(
+        self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Visualization maps [K, B, H, W] and heat maps [K, H, W] for weights [K, N_b] per block."""
+        inputs: dict[str, Any] = {}
+        for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
+            inputs[f"features_{b}"] = maps
+            inputs[f"weights_{b}"] = weight
+        fetched, _ = self._sessions["fuse"].run(inputs, fetch=["visualization_maps", "heatmap"])
+        return fetched["visualization_maps"], fetched["heatmap"]
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a record of an explanation should say about the model and the machine's part in it."""
+        from sise_ort.bundle import bundle_digest
+        from sise_ort.runtime.providers import version
+
+        return {
+            "bundle": self.manifest.name,
+            "bundle_sha256": bundle_digest(self.manifest),
+            "provider": self.provider.name,
+            "onnxruntime": version(),
+            "batch_size": self.batch_size,
+        }

@@ -1,0 +1,211 @@
+"""The only importer of onnxruntime: choosing an execution provider, checking it, running sessions on it.
+
+A provider that was asked for and is not really in use is an error; ONNX Runtime itself would fall back to the
+CPU without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import MissingDependencyError, ParameterError, ProviderError
+
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise MissingDependencyError(
+        "onnxruntime is not installed: pip install 'sise-ort[cpu]', or 'sise-ort[gpu]' for an NVIDIA GPU"
+    ) from error
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+CHOICES = ("auto", *PROVIDERS)
+
+Tensor = Any
+"""An onnxruntime.OrtValue: a tensor where the provider keeps it."""
+
+
+class Provider:
+    """An execution provider that is really in use.
+
+    Parameters
+    ----------
+    name : "auto", "cpu", "cuda" or "tensorrt"; "auto" takes cuda where it works, else cpu.
+    threads : threads per operator on the CPU; 0 leaves the choice to ONNX Runtime.
+
+    Raises
+    ------
+    ParameterError : an unknown name.
+    ProviderError : the provider is not part of the installed onnxruntime, or does not start.
+    """
+
+    def __init__(self, name: str = "auto", threads: int = 0) -> None:
+        if name not in CHOICES:
+            raise ParameterError(f"provider is {name!r}; it must be one of {', '.join(CHOICES)}")
+        self._threads = threads
+        self.note = ""
+        if name == "auto":
+            self.name, self.note = self._choose()
+        else:
+            self.name = name
+            require_working(name)
+        self.device = "cpu" if self.name == "cpu" else "cuda"
+
+    @staticmethod
+    def _choose() -> tuple[str, str]:
+        if PROVIDERS["cuda"] not in ort.get_available_providers():
+            return "cpu", "provider auto took cpu"
+        try:
+            require_working("cuda")
+        except ProviderError as error:
+            return "cpu", f"provider auto took cpu: {error}"
+        return "cuda", "provider auto took cuda"
+
+    def session(self, path: Path, *, phase: str) -> Session:
+        """Open a graph. Only `predict` runs on TensorRT; the other phases stay on CUDA beside it.
+
+        Raises
+        ------
+        ProviderError : the session does not run on this provider.
+        """
+        name = "cuda" if self.name == "tensorrt" and phase != "predict" else self.name
+        return Session(_open(str(path), name, self._threads, full_precision=phase != "predict"), self.device)
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """Copy an array to where the provider keeps its tensors."""
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
+
+
+class Session:
+    """One graph, with its inputs and outputs bound where they lie."""
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._session = session
+        self._device = device
+        dtypes = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+        self.signature = [(i.name, dtypes.get(i.type, np.float32), i.shape) for i in session.get_inputs()]
+        self.outputs = [o.name for o in session.get_outputs()]
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        fetch: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        into: Mapping[str, tuple[Tensor, int, Sequence[int]]] | None = None,
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
+        """Run the graph once.
+
+        Parameters
+        ----------
+        inputs : arrays (copied to the device) or tensors (used where they lie).
+        fetch : outputs to bring to the host, as arrays.
+        keep : outputs to leave on the device, as tensors.
+        into : outputs to write into a float32 tensor, from a row on, with a given shape.
+
+        Returns
+        -------
+        The fetched arrays and the kept tensors, by name.
+        """
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, ort.OrtValue):
+                binding.bind_ortvalue_input(name, value)
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for name, (tensor, row, shape) in (into or {}).items():
+            offset = row * int(np.prod(tensor.shape()[1:])) * 4
+            binding.bind_output(name, self._device, 0, np.float32, list(shape), tensor.data_ptr() + offset)
+        for name in keep:
+            binding.bind_output(name, self._device)
+        for name in fetch:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        outputs = binding.get_outputs()[len(into or {}) :]
+        kept = dict(zip(keep, outputs, strict=False))
+        fetched = {name: value.numpy() for name, value in zip(fetch, outputs[len(keep) :], strict=True)}
+        return fetched, kept
+
+
+def require_working(name: str) -> None:
+    """Raise ProviderError unless a session really runs on the provider."""
+    available = ort.get_available_providers()
+    if PROVIDERS[name] not in available:
+        extra = "'sise-ort[gpu]' (and uninstall onnxruntime first)" if name != "cpu" else "'sise-ort[cpu]'"
+        raise ProviderError(
+            f"provider {name} is not part of the installed onnxruntime {ort.__version__} "
+            f"(it has {', '.join(available)}): pip install {extra}; `sise-ort doctor` tells more"
+        )
+    if name != "cpu":
+        _open(_probe_graph(), name, 0, full_precision=True)
+
+
+def _open(model: str | bytes, name: str, threads: int, *, full_precision: bool) -> Any:
+    if name != "cpu" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    cuda = {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0" if full_precision else "1",
+    }
+    chain: list[Any] = {
+        "cpu": [PROVIDERS["cpu"]],
+        "cuda": [(PROVIDERS["cuda"], cuda)],
+        "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], cuda)],
+    }[name]
+    try:
+        session = ort.InferenceSession(model, options, providers=chain, enable_fallback=0)
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises a type of its own for every cause
+        what = "a small test graph" if isinstance(model, bytes) else f"'{model}'"
+        raise ProviderError(f"onnxruntime cannot open {what} on provider {name}: {_first_line(error)}") from error
+    used = session.get_providers()
+    if used[0] != PROVIDERS[name]:
+        raise ProviderError(
+            f"provider {name} was asked for, but onnxruntime runs on {', '.join(used)}: its libraries or the GPU are "
+            "missing; `sise-ort doctor` says which"
+        )
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _probe_graph() -> bytes:
+    """y = Relu(x) on one float, as an ONNX file: written out here, since the runtime has no onnx package.
+
+    Field by field: ir_version 8; graph {node {x -> y, Relu}, name "g", input x, output y: float [1]}; opset 13.
+    """
+
+    def field(number: int, payload: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(payload)]) + payload
+
+    shape = field(2, field(1, bytes([1 << 3, 1])))
+    float_1 = field(2, field(1, bytes([1 << 3, 1]) + shape))
+    node = field(1, b"x") + field(2, b"y") + field(4, b"Relu")
+    graph = field(1, node) + field(2, b"g")
+    graph += field(11, field(1, b"x") + float_1) + field(12, field(1, b"y") + float_1)
+    return bytes([1 << 3, 8]) + field(7, graph) + field(8, bytes([2 << 3, 13]))
+
+
+def open_foreign(model: str | bytes) -> Session:
+    """Open a model that is no phase of a bundle on the CPU (the exporter compares its work with it)."""
+    return Session(_open(model, "cpu", 0, full_precision=True), "cpu")
+
+
+def version() -> str:
+    """The version of the installed onnxruntime."""
+    return str(ort.__version__)

@@ -1,0 +1,94 @@
+"""sise-ort: explain any CNN in production, on ONNX Runtime alone.
+
+>>> import sise_ort
+>>> explainer = sise_ort.load("model.sise")
+>>> result = explainer.explain("strip.png")
+>>> result.label, result.confidence, result.heatmap.shape
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sise_ort.errors import (
+    BundleError,
+    ExportError,
+    FrameError,
+    GradientError,
+    MissingDependencyError,
+    NoBlocksError,
+    OutputError,
+    ParameterError,
+    ProviderError,
+    SiseError,
+    SourceError,
+    TargetError,
+)
+
+if TYPE_CHECKING:
+    from sise_ort.bundle import Manifest
+    from sise_ort.explanation import Explanation
+    from sise_ort.runtime.explainer import Explainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BundleError",
+    "ExportError",
+    "FrameError",
+    "GradientError",
+    "MissingDependencyError",
+    "NoBlocksError",
+    "OutputError",
+    "ParameterError",
+    "ProviderError",
+    "SiseError",
+    "SourceError",
+    "TargetError",
+    "__version__",
+    "export",
+    "load",
+]
+
+
+def load(bundle: str | Path, provider: str = "auto", batch_size: int | None = None) -> Explainer:
+    """Open a bundle.
+
+    Parameters
+    ----------
+    bundle : folder that `export` wrote.
+    provider : "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
+    batch_size : masked inputs scored at once; None chooses by the picture's size.
+
+    Raises
+    ------
+    BundleError, ProviderError, ParameterError, MissingDependencyError
+    """
+    from sise_ort.runtime.explainer import Explainer
+
+    return Explainer(bundle, provider, batch_size)
+
+
+def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:
+    """Turn a CNN into a bundle; needs the extra `export`, and `torch` for models from PyTorch.
+
+    ``sise_ort.export("model.onnx", "model.sise", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))``
+
+    See `sise_ort.exporter.export_bundle` for all options.
+    """
+    from sise_ort.exporter import export_bundle
+
+    return export_bundle(source, bundle, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Explainer":
+        from sise_ort.runtime.explainer import Explainer
+
+        return Explainer
+    if name == "Explanation":
+        from sise_ort.explanation import Explanation
+
+        return Explanation
+    raise AttributeError(f"module 'sise_ort' has no attribute '{name}'")

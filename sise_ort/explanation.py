@@ -1,0 +1,159 @@
+"""The answer: a heat map, what it is about, what it cost, and how it looks on the frame."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Layer
+from sise_ort.errors import OutputError
+from sise_ort.frame import Placement, place_back
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a network decided as it did, for one class of one frame.
+
+    Attributes
+    ----------
+    heatmap : float32 [H, W] in [0, 1], at network size; 1 where the evidence is strongest, all 0 without any.
+    visualization_maps : float32 [B, H, W] in [0, 1], one per block, shallow to deep.
+    mask_counts : masks scored for this class, per block.
+    forward_passes : network passes in all, for all classes asked together, padding included.
+    target : index of the explained class; label : its name.
+    confidence : Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
+    mu : threshold used. timings : seconds per phase. notes : what was assumed, skipped or chosen.
+    source : the picture's path, "" for an array. head : kind of head, in words.
+    layers : the blocks. scores : float32 [classes], raw class scores. model : facts about bundle and runtime.
+    frame : the frame as given, RGB or gray [H0, W0, C]. placement : how network and frame lie on each other.
+    """
+
+    heatmap: NDArray[np.float32]
+    visualization_maps: NDArray[np.float32]
+    mask_counts: tuple[int, ...]
+    forward_passes: int
+    target: int
+    label: str
+    confidence: float
+    mu: float | str
+    timings: Mapping[str, float]
+    notes: tuple[str, ...]
+    source: str
+    head: str
+    layers: tuple[Layer, ...]
+    scores: NDArray[np.float32]
+    model: Mapping[str, Any]
+    frame: NDArray[Any] = field(repr=False)
+    placement: Placement = field(repr=False)
+
+    @cached_property
+    def frame_heatmap(self) -> NDArray[np.float32]:
+        """float32 [H0, W0] in [0, 1] at the frame's own size; zero outside what the network saw."""
+        return place_back(self.heatmap, self.placement)
+
+    @property
+    def caption(self) -> str:
+        """Class and confidence in words: ``scratch · 98.2 %``; for raw scores ``scratch · score 7.31``."""
+        if self.head == "none":
+            return f"{self.label} · score {self.confidence:.3g}"
+        return f"{self.label} · {100 * self.confidence:.1f} %"
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """The heat map drawn on the frame: uint8 RGB [H0, W0, 3]."""
+        from sise_ort.drawing import overlay
+
+        return overlay(self.frame, self.frame_heatmap)
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the maps, ready for JSON."""
+        from sise_ort import __version__
+
+        return {
+            "source": self.source,
+            "target": self.target,
+            "label": self.label,
+            "confidence": self.confidence,
+            "score": float(self.scores[self.target]),
+            "head": self.head,
+            "mu": self.mu,
+            "notes": list(self.notes),
+            "frame_size": list(self.placement.frame_size),
+            "network_size": list(self.heatmap.shape),
+            "blocks": [
+                {
+                    "tensor": layer.tensor,
+                    "module": layer.module,
+                    "channels": layer.channels,
+                    "size": [layer.height, layer.width],
+                    "masks": count,
+                }
+                for layer, count in zip(self.layers, self.mask_counts, strict=True)
+            ],
+            "forward_passes": self.forward_passes,
+            "timings_s": {key: round(value, 6) for key, value in self.timings.items()},
+            "model": dict(self.model),
+            "versions": {"sise_ort": __version__, "numpy": np.__version__},
+            "scores": [float(s) for s in self.scores],
+        }
+
+    def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
+        """Write ``NAME.png`` (overlay with caption), ``NAME.npy`` (heat map at frame size) and ``NAME.json``.
+
+        Parameters
+        ----------
+        folder : made where missing.
+        name : file name without ending; None takes the picture's name and the label.
+
+        Raises
+        ------
+        OutputError : a file cannot be written; what was there before stays.
+        """
+        from sise_ort.drawing import captioned, encode_png
+
+        folder = Path(folder)
+        if name is None:
+            name = file_name(f"{Path(self.source).stem or 'frame'}-{self.label}")
+        array = BytesIO()
+        np.save(array, self.frame_heatmap)
+        contents: dict[str, Callable[[], bytes]] = {
+            ".png": lambda: encode_png(captioned(self.overlay(), self.caption)),
+            ".npy": array.getvalue,
+            ".json": lambda: (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode(),
+        }
+        return [write_file(folder / (name + suffix), content()) for suffix, content in contents.items()]
+
+
+def file_name(words: str) -> str:
+    """A safe file name: letters, digits, dots and dashes."""
+    return re.sub(r"[^\w.\-]+", "-", words).strip("-.")[:120] or "frame"
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    OutputError : the folder is read-only, the disk is full…
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part_left = part
+        try:
+            part_left.unlink(missing_ok=True)
+        except OSError:
+            part_left = path  # the folder cannot be changed at all: nothing was written either
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    return path
