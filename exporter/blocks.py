@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sise_ort.errors import ExportError, NoBlocksError
+from sise_ort.errors import ExportError, GradientError, NoBlocksError
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe
 
@@ -117,13 +117,10 @@ def choose_blocks(graph: ir.Graph, layers: Sequence[str] | None = None) -> list[
     ------
     NoBlocksError : see `find_blocks`.
     ExportError : a named layer is not in the graph, is no feature map, or does not lead to the scores.
-    GradientError : an operator between a chosen block and the scores has no gradient rule.
     """
     chosen = [_named(graph, name) for name in layers] if layers else find_blocks(graph)
     order = {v.name: i for i, node in enumerate(graph) for v in node.outputs}
-    chosen = sorted({c.tensor: c for c in chosen}.values(), key=lambda c: order[c.tensor])
-    _require_rules(graph, chosen)
-    return chosen
+    return sorted({c.tensor: c for c in chosen}.values(), key=lambda c: order[c.tensor])
 
 
 def _named(graph: ir.Graph, name: str) -> Candidate:
@@ -140,23 +137,30 @@ def _named(graph: ir.Graph, name: str) -> Candidate:
     return Candidate(value.name or "", module_path(value), *size)
 
 
-def _require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
+def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
+    """Check that the scores can be differentiated to the chosen blocks.
+
+    Raises
+    ------
+    GradientError : an operator on the way has no rule; names it, its node and the blocks that can be reached.
+    """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
     unknown = without_rule(scores, [values[chosen[0].tensor]])
     if not unknown:
         return
-    from sise_ort.errors import GradientError
-
+    first: dict[str, tuple[str, int]] = {}
+    for node in reversed(unknown):
+        _, count = first.get(node.op_type, ("", 0))
+        first[node.op_type] = (describe(node), count + 1)
+    operators = ", ".join(f"{words}{f' and {n - 1} more' if n > 1 else ''}" for words, n in first.values())
     reachable = [c for c in chosen if not without_rule(scores, [values[c.tensor]])]
-    operators = ", ".join(sorted({describe(node) for node in unknown}))
-    way_out = (
-        f"the shallowest block that can be reached without it is '{reachable[0].tensor}' "
-        f"({reachable[0].channels} × {reachable[0].height} × {reachable[0].width}): pass --layers "
-        + ",".join(c.tensor for c in reachable)
-        if reachable
-        else "no block can be reached without it"
-    )
+    if reachable:
+        size = f"{reachable[0].channels} × {reachable[0].height} × {reachable[0].width}"
+        names = ",".join(c.tensor for c in reachable)
+        way_out = f"the shallowest block that can be reached without is '{reachable[0].tensor}' ({size}): pass --layers {names}"
+    else:
+        way_out = "no block can be reached without"
     raise GradientError(
         f"there is no gradient rule for {operators}; {way_out}; or register a rule with "
         "sise_ort.exporter.gradients.register (see CONTRIBUTING.md)"

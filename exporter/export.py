@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 import sise_ort
 from sise_ort.bundle import MANIFEST, WEIGHTS, InputSpec, Layer, Manifest, file_sha256
-from sise_ort.errors import ExportError, OutputError, SiseError
+from sise_ort.errors import ExportError, GradientError, OutputError, SiseError
 from sise_ort.exporter import options as opts
-from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks
+from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks, require_rules
 from sise_ort.exporter.head import FoundHead, cut_head
 from sise_ort.exporter.phases.apply import build_apply
 from sise_ort.exporter.phases.extract import build_extract
@@ -60,10 +60,17 @@ def load_network(
     return Network(loaded, network, cut_head(network.model, head))
 
 
-def list_layers(source: Any, *, layers: Sequence[str] | None = None, **options: Any) -> tuple[list[Candidate], list[Candidate]]:
-    """All candidates of a network and the blocks that an export would choose."""
+def list_layers(
+    source: Any, *, layers: Sequence[str] | None = None, **options: Any
+) -> tuple[list[Candidate], list[Candidate], str]:
+    """All candidates of a network, the blocks that an export would choose, and why it could not ("" if it can)."""
     graph = load_network(source, **options).clean.model.graph
-    return candidates(graph), choose_blocks(graph, layers)
+    chosen = choose_blocks(graph, layers)
+    try:
+        require_rules(graph, chosen)
+    except GradientError as error:
+        return candidates(graph), chosen, str(error)
+    return candidates(graph), chosen, ""
 
 
 def export_bundle(
@@ -133,9 +140,9 @@ def export_bundle(
     )
     spec = InputSpec(cleaned.height, cleaned.width, cleaned.channels, frame_dtype)
     names = opts.read_labels(labels, found.head.classes, known.labels)
-    blocks = tuple(
-        Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in choose_blocks(cleaned.model.graph, layers)
-    )
+    chosen = choose_blocks(cleaned.model.graph, layers)
+    require_rules(cleaned.model.graph, chosen)
+    blocks = tuple(Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in chosen)
     placed = opts.fit(fit, spec, facts, known.defaults)
 
     report("differentiating and building the graphs")

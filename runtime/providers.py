@@ -209,3 +209,21 @@ def open_foreign(model: str | bytes) -> Session:
 def version() -> str:
     """The version of the installed onnxruntime."""
     return str(ort.__version__)
+
+
+def missing_library(name: str) -> str:
+    """The shared library that keeps a GPU provider from loading, "" if none does or it is not installed."""
+    import ctypes
+
+    stem = {"cuda": "cuda", "tensorrt": "tensorrt"}.get(name)
+    folder = Path(ort.__file__).parent / "capi"
+    library = folder / f"libonnxruntime_providers_{stem}.so"
+    if stem is None or not library.is_file():
+        return ""
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        words = str(error).split(":")[0]
+        return words if ".so" in words else ""
+    return ""

@@ -5,58 +5,66 @@ Every strip comes with the exact mask of its defect, so a heat map can be held a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Picture = NDArray[np.uint8]
+Field = NDArray[np.float64]
 HEIGHT, WIDTH = 256, 800
-CLASSES = ("sound", "scratch", "pitting", "patch", "crack")
+CLASSES = ("scratch", "pitting", "patch", "crack")
 
 
-def draw_strip(kind: str, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def draw_strip(kinds: Sequence[str], rng: np.random.Generator) -> tuple[Picture, NDArray[np.bool_]]:
     """Draw one strip.
 
     Parameters
     ----------
-    kind : one of ``CLASSES``.
+    kinds : the defects to draw, out of ``CLASSES``; none for a sound strip.
     rng : source of all randomness; the same state draws the same strip.
 
     Returns
     -------
     strip : uint8 [256, 800], gray.
-    mask : bool [256, 800], True on the defect; all False for "sound".
+    masks : bool [len(kinds), 256, 800], True on each defect.
     """
-    surface = _surface(rng)
-    strength = {"sound": _nothing, "scratch": _scratch, "pitting": _pitting, "patch": _patch, "crack": _crack}[
-        kind
-    ](rng)
-    surface += strength
-    strip = surface + rng.normal(0, 3.0, surface.shape)
-    return np.clip(strip, 0, 255).astype(np.uint8), np.abs(strength) > 6.0
+    draw = {"scratch": _scratch, "pitting": _pitting, "patch": _patch, "crack": _crack}
+    strip = _surface(rng)
+    masks = np.zeros((len(kinds), HEIGHT, WIDTH), bool)
+    for mask, kind in zip(masks, kinds, strict=True):
+        strength = draw[kind](rng)
+        strip += strength
+        mask[:] = np.abs(strength) > 6.0
+    strip += rng.normal(0, 3.0, strip.shape)
+    return np.clip(strip, 0, 255).astype(np.uint8), masks
 
 
-def _surface(rng: np.random.Generator) -> NDArray[np.float64]:
+def smooth_noise(rng: np.random.Generator, sigma_x: float, sigma_y: float) -> Field:
+    """Noise blurred by sigmas in pixels, mean 0, deviation 1; wide blurs are drawn small and enlarged."""
+    step_x, step_y = max(1, int(sigma_x / 3)), max(1, int(sigma_y / 3))
+    small = rng.normal(0, 1, (-(-HEIGHT // step_y), -(-WIDTH // step_x)))
+    small = cv2.GaussianBlur(small, (0, 0), sigmaX=sigma_x / step_x, sigmaY=sigma_y / step_y)
+    field = cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((field - field.mean()) / field.std())
+
+
+def _surface(rng: np.random.Generator) -> Field:
     """Base tone, uneven light, streaks along the rolling direction, a few faint stains."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     tone = rng.uniform(105, 160)
     light = rng.uniform(-18, 18) * (columns / WIDTH - 0.5) + rng.uniform(-22, 22) * (rows / HEIGHT - 0.5)
-    streaks = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), sigmaX=45, sigmaY=0.9)
-    clouds = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), sigmaX=30, sigmaY=30)
-    grain = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), 1.1)
     return np.asarray(
         tone
         + light
-        + rng.uniform(4, 9) * streaks / streaks.std()
-        + rng.uniform(2, 6) * clouds / clouds.std()
-        + rng.uniform(2, 5) * grain / grain.std()
+        + rng.uniform(4, 9) * smooth_noise(rng, 45, 0.9)
+        + rng.uniform(2, 6) * smooth_noise(rng, 30, 30)
+        + rng.uniform(2, 5) * smooth_noise(rng, 1.1, 1.1)
     )
 
 
-def _nothing(rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.zeros((HEIGHT, WIDTH))
-
-
-def _scratch(rng: np.random.Generator) -> NDArray[np.float64]:
+def _scratch(rng: np.random.Generator) -> Field:
     """One to three thin bright lines, nearly along the rolling direction."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
     x, y = rng.uniform(60, WIDTH - 300), rng.uniform(40, HEIGHT - 40)
@@ -72,7 +80,7 @@ def _scratch(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(rng.uniform(45, 85) * cv2.GaussianBlur(canvas, (0, 0), 0.8), np.float64)
 
 
-def _pitting(rng: np.random.Generator) -> NDArray[np.float64]:
+def _pitting(rng: np.random.Generator) -> Field:
     """A cluster of small dark round pits."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
     centre = np.array([rng.uniform(90, WIDTH - 90), rng.uniform(60, HEIGHT - 60)])
@@ -84,20 +92,18 @@ def _pitting(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(-rng.uniform(40, 75) * cv2.GaussianBlur(canvas, (0, 0), 0.9), np.float64)
 
 
-def _patch(rng: np.random.Generator) -> NDArray[np.float64]:
+def _patch(rng: np.random.Generator) -> Field:
     """A cloudy stain with a ragged edge, darker or brighter than the strip."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     x, y = rng.uniform(120, WIDTH - 120), rng.uniform(75, HEIGHT - 75)
     a, b = rng.uniform(50, 105), rng.uniform(30, 60)
     radius = ((columns - x) / a) ** 2 + ((rows - y) / b) ** 2
-    ragged = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), 9)
-    inside = (radius + 0.45 * ragged / ragged.std() < 1.0) & (radius < 2.2)
-    speckle = cv2.GaussianBlur(rng.normal(0, 1, (HEIGHT, WIDTH)), (0, 0), 2.5)
-    body = cv2.GaussianBlur(inside.astype(np.float64), (0, 0), 2.0) * (1 + 0.25 * speckle / speckle.std())
+    inside = (radius + 0.45 * smooth_noise(rng, 9, 9) < 1.0) & (radius < 2.2)
+    body = cv2.GaussianBlur(inside.astype(np.float64), (0, 0), 2.0) * (1 + 0.25 * smooth_noise(rng, 2.5, 2.5))
     return np.asarray(-rng.uniform(26, 45) * body)
 
 
-def _crack(rng: np.random.Generator) -> NDArray[np.float64]:
+def _crack(rng: np.random.Generator) -> Field:
     """A dark branching line across the rolling direction."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
     branches = [(rng.uniform(80, WIDTH - 80), rng.uniform(20, 90), np.pi / 2 + rng.uniform(-0.4, 0.4), 1.0)]

@@ -1,0 +1,53 @@
+"""sise-ort export SOURCE -o BUNDLE"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sise_ort.cli.options import Numbers, source_options
+
+
+@click.command("export")
+@click.argument("source")
+@click.option("-o", "--bundle", metavar="BUNDLE", type=click.Path(), help="Folder to write [NAME.sise].")
+@source_options
+@click.option("--normalize", type=click.Choice(["imagenet", "tf", "none"]), help="A known normalisation, or:")
+@click.option("--mean", type=Numbers(), help="Mean per channel, 0 to 255, in the network's order.")
+@click.option("--std", type=Numbers(), help="Standard deviation per channel, 0 to 255.")
+@click.option("--fit", type=click.Choice(["stretch", "crop", "letterbox"]), help="How pictures get their size [stretch].")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="Class names, one a line.")
+@click.option(
+    "--hidden", type=click.Choice(["mean", "black"]), default="mean", show_default=True, help="What masks hide becomes."
+)
+@click.option(
+    "--frame-dtype", type=click.Choice(["uint8", "float32"]), default="uint8", show_default=True, help="Pixel type."
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
+def command(source: str, bundle: str | None, **options: Any) -> None:
+    """Turn a CNN into a bundle that explains itself.
+
+    SOURCE is an .onnx file, a torchvision name (resnet50), or package.module:factory.
+
+    \b
+    sise-ort export resnet50
+    sise-ort export model.onnx -o model.sise --normalize imagenet --labels names.txt
+    sise-ort export model.onnx --mean 103.9,116.8,123.7 --std 1,1,1 --color bgr
+    sise-ort export mynet.models:build --weights best.pth --input-size 256x1600 --color gray --mean 128 --std 64
+    """
+    from sise_ort.cli.console import say
+    from sise_ort.exporter import export_bundle
+
+    manifest = export_bundle(source, bundle, report=lambda step: say(f"{step} …"), **options)
+    target = bundle or f"{manifest.name}.sise"
+    if manifest.head.assumed:
+        say(
+            "warning: the graph ends without Softmax or Sigmoid, so softmax is assumed. "
+            "If the network is multi-label, export again with --head sigmoid"
+        )
+    for note in manifest.notes:
+        say(f"note: {note}")
+    for b, layer in enumerate(manifest.layers, 1):
+        say(f"block {b}: {layer.channels} × {layer.height} × {layer.width}  {layer.module or layer.tensor}")
+    click.echo(target)

@@ -1,0 +1,39 @@
+"""sise-ort layers MODEL"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sise_ort.cli.options import source_options
+
+
+@click.command("layers")
+@click.argument("source")
+@source_options
+def command(source: str, layers: list[str] | None, **options: Any) -> None:
+    """Show a network's candidate tensors and the chosen blocks.
+
+    A candidate is a feature map that every path from the image to the class scores crosses; the last one of
+    each resolution is a block's output. Pass the names of others to --layers, here and at export.
+    """
+    from sise_ort.cli.console import print_table
+    from sise_ort.errors import MissingDependencyError
+
+    try:
+        from sise_ort.exporter.export import list_layers
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"reading models needs the package '{error.name}': pip install 'sise-ort[cpu,export]'"
+        ) from error
+    found, chosen, problem = list_layers(source, layers=layers, **options)
+    number = {c.tensor: b for b, c in enumerate(chosen, 1)}
+    listed = found + [c for c in chosen if c.tensor not in {f.tensor for f in found}]
+    rows = [
+        [f"block {number[c.tensor]}" if c.tensor in number else "", c.tensor, c.module, c.channels, f"{c.height} × {c.width}", c.why_not]
+        for c in listed
+    ]
+    print_table(["chosen", "tensor", "module", "channels", "size", "left out"], rows, right=(3, 4))
+    if problem:
+        raise click.ClickException(problem)
