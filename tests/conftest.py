@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real networks and pictures, where the machine has them."""
+    if not SHARED.is_dir():
+        pytest.skip("shared/data is not on this machine")
+    return SHARED
+
+
+def tiny_model(
+    *, classes: int = 4, channels: int = 3, size: tuple[Any, Any] = (32, 48), batch: Any = "n", tail: str = "", opset: int = 20,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    """A CNN of three blocks: Conv, Relu, MaxPool twice, Conv, Relu, mean, Gemm, `tail` (scores -> y)."""
+    h, w = size
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    tiny (float[{batch},{channels},{h},{w}] picture) => (float[{batch},{classes}] {"y" if tail else "scores"})
+    {{
+      c1 = Conv<pads=[1,1,1,1]>(picture, w1, b1)
+      r1 = Relu(c1)
+      p1 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r1)
+      c2 = Conv<pads=[1,1,1,1]>(p1, w2, b2)
+      r2 = Relu(c2)
+      p2 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r2)
+      c3 = Conv<pads=[1,1,1,1]>(p2, w3, b3)
+      r3 = Relu(c3)
+      g = GlobalAveragePool(r3)
+      f = Flatten(g)
+      scores = Gemm<transB=1>(f, fc, bias)
+      {tail}
+    }}"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "w1": (8, channels, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (16, 12, 3, 3), "b3": (16,),
+        "fc": (classes, 16), "bias": (classes,),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        fan = float(np.prod(shape[1:])) if len(shape) > 1 else 25.0
+        data = rng.normal(0, (2 / fan) ** 0.5 * (4 if name == "fc" else 1), shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable[..., onnx.ModelProto]:
+    return tiny_model
+
+
+@pytest.fixture
+def tiny_onnx(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.onnx"
+    onnx.save(tiny_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's bundle with four labels and a softmax head; do not change it."""
+    import sise_ort
+
+    folder = tmp_path_factory.mktemp("tiny")
+    onnx.save(tiny_model(), folder / "tiny.onnx")
+    labels = ["ant", "bee", "cat", "1"]
+    sise_ort.export(folder / "tiny.onnx", folder / "tiny.sise", normalize="tf", labels=labels)
+    return folder / "tiny.sise"
+
+
+@pytest.fixture(scope="session")
+def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import sise_ort
+
+    folder = tmp_path_factory.mktemp("sigmoid")
+    onnx.save(tiny_model(tail="y = Sigmoid(scores)"), folder / "tiny.onnx")
+    sise_ort.export(folder / "tiny.onnx", folder / "tiny.sise", normalize="tf", labels=["ant", "bee", "cat", "1"])
+    return folder / "tiny.sise"
+
+
+@pytest.fixture
+def frame() -> np.ndarray[Any, Any]:
+    """uint8 [32, 48, 3]: the tiny model's size, smooth with some noise."""
+    rng = np.random.default_rng(11)
+    rows, columns = np.mgrid[0:32, 0:48]
+    waves = 128 + 90 * np.sin(rows / 5)[..., None] * np.cos(columns[..., None] / np.array([4, 7, 9]))
+    return np.asarray(np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8))
