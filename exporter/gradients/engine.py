@@ -149,7 +149,7 @@ def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gra
     try:
         returned = rule.function(op, node, *incoming)
         gradients = list(returned) if isinstance(returned, (list, tuple)) else [returned]
-        gradients += [None] * (len(node.inputs) - len(gradients))
+        gradients = [*gradients, *[None] * len(node.inputs)][: len(node.inputs)]
         if rule.broadcasts:
             gradients = [
                 g if g is None or value is None or value.is_initializer() else _unbroadcast(op, g, value, node)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sise_ort
+from sise_ort.bundle import MANIFEST, read_bundle
+from sise_ort.errors import BundleError
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "copy.sise"))
+
+
+def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    facts = json.loads((bundle / MANIFEST).read_text())
+    edit(facts)
+    (bundle / MANIFEST).write_text(json.dumps(facts))
+
+
+def test_round_trip(tiny_bundle: Path) -> None:
+    manifest = read_bundle(tiny_bundle)
+    assert json.loads(manifest.to_json()) == json.loads((tiny_bundle / MANIFEST).read_text())
+    assert manifest.labels == ("ant", "bee", "cat", "1")
+    assert manifest.preprocessing.mean == (127.5,) * 3
+    assert [(layer.tensor, layer.channels, layer.height, layer.width) for layer in manifest.layers] == [
+        ("r1", 8, 32, 48), ("r2", 12, 16, 24), ("r3", 16, 8, 12),
+    ]  # fmt: skip
+    assert set(manifest.files) == {"extract.onnx", "mask.onnx", "apply.onnx", "predict.onnx", "fuse.onnx", "weights.bin"}
+
+
+def test_weights_are_stored_once(tiny_bundle: Path) -> None:
+    floats = sum(n for n in (8 * 27, 12 * 72, 16 * 108) if n * 4 >= 1024)
+    assert (tiny_bundle / "weights.bin").stat().st_size < floats * 4 + 3 * 4096
+    assert (tiny_bundle / "extract.onnx").stat().st_size + (tiny_bundle / "predict.onnx").stat().st_size < 30_000
+
+
+@pytest.mark.parametrize("name", ["extract.onnx", "weights.bin", "fuse.onnx"])
+def test_missing_and_damaged_files_are_named(bundle: Path, name: str) -> None:
+    data = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BundleError, match=rf"'{name}' is not the file that was exported"):
+        sise_ort.load(bundle)
+    (bundle / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match=rf"'{name}' is not the file that was exported"):
+        sise_ort.load(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"'{name}' is missing"):
+        sise_ort.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda m: m.update(format="cake"), "belongs to something else"),
+        (lambda m: m.update(version=2), "format version 2, this sise-ort reads up to 1: update"),
+        (lambda m: m.update(version="x"), "has the version 'x'"),
+        (lambda m: m.pop("head"), "damaged"),
+        (lambda m: m["head"].update(kind="magic"), "head.kind is 'magic'"),
+        (lambda m: m["input"].update(depth=3), "damaged"),
+        (lambda m: m["labels"].pop(), "3 labels for 4 classes"),
+        (lambda m: m["files"].pop("mask.onnx"), "does not list mask.onnx"),
+        (lambda m: m["files"].update({"../evil": "0"}), "outside the bundle"),
+    ],
+)
+def test_manifests_that_are_refused(bundle: Path, edit: Callable[[dict[str, Any]], object], words: str) -> None:
+    change(bundle, edit)
+    with pytest.raises(BundleError, match=words):
+        sise_ort.load(bundle)
+
+
+def test_what_is_no_bundle(tmp_path: Path, bundle: Path) -> None:
+    with pytest.raises(BundleError, match="there is no bundle"):
+        sise_ort.load(tmp_path / "nothing.sise")
+    with pytest.raises(BundleError, match="it is not a bundle"):
+        sise_ort.load(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(BundleError, match="run `sise-ort export"):
+        sise_ort.load(tmp_path / "model.onnx")
+    (bundle / MANIFEST).write_text('{"format": "sise-ort bu')
+    with pytest.raises(BundleError, match="cannot be read"):
+        sise_ort.load(bundle)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_sise
+
+from sise_ort.errors import ParameterError
+from sise_ort.selection import check_mu, otsu_threshold, select_maps
+
+SPANS = np.ones(5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "mu", "kept"),
+    [
+        ([4, 2, 1, 0, -3], 0.0, [0, 1, 2]),
+        ([4, 2, 1, 0, -3], 0.25, [0, 1]),  # strictly above 0.25 · 4 = 1
+        ([4, 2, 1, 0, -3], 0.5, [0]),
+        ([0, 0, 0, 0, 0], 0.0, []),
+        ([-1, -2, -3, -4, -5], 0.0, []),
+        ([1, 1, 1, 1, 1], "adaptive", [0, 1, 2, 3, 4]),
+        ([1.0, 0.9, 0.1, 0.2, -1], "adaptive", [0, 1]),
+        ([3, -1, -1, -1, -1], "adaptive", [0]),
+    ],
+)
+def test_selection_by_hand(alpha: list[float], mu: float | str, kept: list[int]) -> None:
+    assert np.flatnonzero(select_maps(alpha, SPANS, mu)).tolist() == kept
+
+
+def test_flat_maps_are_dropped_but_still_set_beta() -> None:
+    spans = np.array([1e-6, 1, 1, 1, 1])
+    assert np.flatnonzero(select_maps([10, 4, 6, 1, 1], spans, 0.5)).tolist() == [2]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_otsu_against_every_threshold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.clip(rng.normal(rng.choice([0.2, 0.7], 500), 0.1 * rng.random()), 0, 1)
+    assert otsu_threshold(values) == reference_sise.otsu(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold"),
+    [([0.0, 1.0], 0.5 / 256), ([0.0, 0.0, 0.5, 0.5], 0.5 / 256), ([0.0, 0.4, 0.6, 1.0], (102 + 0.5) / 256)],
+)
+def test_otsu_takes_the_first_of_equal_maxima(values: list[float], threshold: float) -> None:
+    assert otsu_threshold(np.array(values)) == threshold
+
+
+@pytest.mark.parametrize("mu", [-0.1, 1.0, 7, "much", float("nan"), None, True])
+def test_mu_out_of_range(mu: Any) -> None:
+    with pytest.raises(ParameterError, match=r"must be a number in \[0, 1\) or"):
+        check_mu(mu)
+
+
+def test_mu_in_range() -> None:
+    assert [check_mu(m) for m in (0, "0.3", 0.999, "adaptive")] == [0.0, 0.3, 0.999, "adaptive"]
