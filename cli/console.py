@@ -25,7 +25,13 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None] | None
     if not errors.is_terminal:
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("masks"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("masks"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task(description, total=None)
 
@@ -42,7 +48,10 @@ def print_table(headers: list[str], rows: list[list[Any]], *, right: tuple[int, 
         cells = [headers, *[[str(c) for c in row] for row in rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
         for row in cells:
-            parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            parts = [
+                c.rjust(w) if i in right else c.ljust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            ]
             click.echo("  ".join(parts).rstrip())
         return
     table = Table(*headers, box=None, pad_edge=False)

@@ -30,7 +30,15 @@ class Strip:
 
 
 @click.command("demo")
-@click.option("-o", "--out", "folder", default="demo-out", show_default=True, type=click.Path(file_okay=False), help="Folder to write.")
+@click.option(
+    "-o",
+    "--out",
+    "folder",
+    default="demo-out",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Folder to write.",
+)
 def command(folder: str) -> None:
     """Explain steel strips with the built-in model.
 
@@ -44,7 +52,15 @@ def command(folder: str) -> None:
     started = time.perf_counter()
     out = Path(folder)
     say("exporting steel.onnx …")
-    sise_ort.export(STEEL / "steel.onnx", out / "steel.sise", mean=MEAN, std=STD, head="softmax", labels=STEEL / "labels.txt", force=True)
+    sise_ort.export(
+        STEEL / "steel.onnx",
+        out / "steel.sise",
+        mean=MEAN,
+        std=STD,
+        head="softmax",
+        labels=STEEL / "labels.txt",
+        force=True,
+    )
     explainer = sise_ort.load(out / "steel.sise")
     strips = []
     drawn = json.loads((STEEL / "strips.json").read_text(encoding="utf-8"))
@@ -66,7 +82,16 @@ def command(folder: str) -> None:
         ]
         for s in strips
     ]
-    headers = ["strip", "drawn", "network says", "heat on defect", "defect's area", "ratio", "masks", "seconds"]
+    headers = [
+        "strip",
+        "drawn",
+        "network says",
+        "heat on defect",
+        "defect's area",
+        "ratio",
+        "masks",
+        "seconds",
+    ]
     print_table(headers, rows, right=(3, 4, 5, 6, 7))
     page = write_file(out / "index.html", _page(strips, headers, rows).encode())
     say(f"{time.perf_counter() - started:.0f} s in all; open the page:")
@@ -79,7 +104,9 @@ def _explain(explainer: Any, name: str, kind: str, progress: Any) -> Strip:
 
     result = explainer.explain(STEEL / "strips" / f"{name}.png", progress=progress)
     mask = read_frame(STEEL / "strips" / f"{name}.mask.png")[:, :, 0] > 127
-    return Strip(name, kind, result, mask, energy_pointing_game(result.frame_heatmap, mask), float(mask.mean()))
+    return Strip(
+        name, kind, result, mask, energy_pointing_game(result.frame_heatmap, mask), float(mask.mean())
+    )
 
 
 def _page(strips: list[Strip], headers: list[str], rows: list[list[Any]]) -> str:
@@ -134,7 +161,9 @@ def _outlined(strip: Strip) -> Any:
 def _picture(picture: Any) -> str:
     import cv2
 
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
     if not done:
         raise click.ClickException("a picture cannot be encoded as JPEG")
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'

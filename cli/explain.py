@@ -15,11 +15,39 @@ from sise_ort.cli.options import Mu
 @click.command("explain")
 @click.argument("bundle", type=click.Path())
 @click.argument("pictures", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--out", "folder", default="explanations", show_default=True, type=click.Path(), help="Folder for the results.")
-@click.option("--target", "labels", multiple=True, metavar="LABEL", help="Class to explain by name; also not:LABEL and positive. Repeatable [the top class].")
-@click.option("--target-index", "indices", multiple=True, type=click.IntRange(0), help="Class to explain by index, from 0. Repeatable.")
-@click.option("--mu", type=Mu(), default="0", show_default=True, help='Selection threshold in [0, 1), or "adaptive".')
-@click.option("--provider", type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]), default="auto", show_default=True, help="Execution provider.")
+@click.option(
+    "-o",
+    "--out",
+    "folder",
+    default="explanations",
+    show_default=True,
+    type=click.Path(),
+    help="Folder for the results.",
+)
+@click.option(
+    "--target",
+    "labels",
+    multiple=True,
+    metavar="LABEL",
+    help="Class to explain by name; also not:LABEL and positive. Repeatable [the top class].",
+)
+@click.option(
+    "--target-index",
+    "indices",
+    multiple=True,
+    type=click.IntRange(0),
+    help="Class to explain by index, from 0. Repeatable.",
+)
+@click.option(
+    "--mu", type=Mu(), default="0", show_default=True, help='Selection threshold in [0, 1), or "adaptive".'
+)
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Execution provider.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Masked inputs scored at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
 def command(

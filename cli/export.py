@@ -16,13 +16,25 @@ from sise_ort.cli.options import Numbers, source_options
 @click.option("--normalize", type=click.Choice(["imagenet", "tf", "none"]), help="A known normalisation, or:")
 @click.option("--mean", type=Numbers(), help="Mean per channel, 0 to 255, in the network's order.")
 @click.option("--std", type=Numbers(), help="Standard deviation per channel, 0 to 255.")
-@click.option("--fit", type=click.Choice(["stretch", "crop", "letterbox"]), help="How pictures get their size [stretch].")
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "crop", "letterbox"]),
+    help="How pictures get their size [stretch].",
+)
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="Class names, one a line.")
 @click.option(
-    "--hidden", type=click.Choice(["mean", "black"]), default="mean", show_default=True, help="What masks hide becomes."
+    "--hidden",
+    type=click.Choice(["mean", "black"]),
+    default="mean",
+    show_default=True,
+    help="What masks hide becomes.",
 )
 @click.option(
-    "--frame-dtype", type=click.Choice(["uint8", "float32"]), default="uint8", show_default=True, help="Pixel type."
+    "--frame-dtype",
+    type=click.Choice(["uint8", "float32"]),
+    default="uint8",
+    show_default=True,
+    help="Pixel type.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:

@@ -31,7 +31,14 @@ def command(source: str, layers: list[str] | None, **options: Any) -> None:
     number = {c.tensor: b for b, c in enumerate(chosen, 1)}
     listed = found + [c for c in chosen if c.tensor not in {f.tensor for f in found}]
     rows = [
-        [f"block {number[c.tensor]}" if c.tensor in number else "", c.tensor, c.module, c.channels, f"{c.height} × {c.width}", c.why_not]
+        [
+            f"block {number[c.tensor]}" if c.tensor in number else "",
+            c.tensor,
+            c.module,
+            c.channels,
+            f"{c.height} × {c.width}",
+            c.why_not,
+        ]
         for c in listed
     ]
     print_table(["chosen", "tensor", "module", "channels", "size", "left out"], rows, right=(3, 4))

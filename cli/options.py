@@ -15,7 +15,9 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
     name = "R,G,B"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -52,10 +54,18 @@ def source_options(command: F) -> F:
     """How a model is loaded: what `export` and `layers` share."""
     for option in reversed(
         [
-            click.option("--weights", metavar="DEFAULT|NONE|FILE", help="PyTorch: whose weights [torchvision: DEFAULT]."),
+            click.option(
+                "--weights",
+                metavar="DEFAULT|NONE|FILE",
+                help="PyTorch: whose weights [torchvision: DEFAULT].",
+            ),
             click.option("--classes", type=click.IntRange(1), help="torchvision: number of classes."),
-            click.option("--input-size", metavar="N|HxW", help="Picture size, where the model leaves it open."),
-            click.option("--color", type=click.Choice(["rgb", "bgr", "gray"]), help="What the network wants."),
+            click.option(
+                "--input-size", metavar="N|HxW", help="Picture size, where the model leaves it open."
+            ),
+            click.option(
+                "--color", type=click.Choice(["rgb", "bgr", "gray"]), help="What the network wants."
+            ),
             click.option(
                 "--head",
                 type=click.Choice(["auto", "softmax", "sigmoid", "none"]),

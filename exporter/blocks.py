@@ -45,7 +45,7 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
     source, scores = graph.inputs[0], graph.outputs[0]
     path = nodes_between(scores, [source])
     on_path = {source} | {v for node in path for v in node.outputs}
-    left = {v: 0 for v in on_path}
+    left = dict.fromkeys(on_path, 0)
     for node in path:
         for value in node.inputs:
             if value in left:
@@ -169,7 +169,11 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
 
 def feature_size(value: ir.Value) -> tuple[int, int, int] | None:
     """(channels, height, width) of a float tensor [n, channels, height, width] of fixed size, else None."""
-    if value.shape is None or len(value.shape) != 4 or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+    if (
+        value.shape is None
+        or len(value.shape) != 4
+        or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+    ):
         return None
     channels, height, width = value.shape.dims[1:]
     if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):

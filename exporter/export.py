@@ -55,7 +55,9 @@ def load_network(
     """Everything up to the choice of blocks; see `export_bundle` for the parameters."""
     opts.check_choice("head", head)
     size = opts.parse_size(input_size)
-    loaded = load_source(source, weights=weights, classes=classes, input_size=size, output=output, color=color)
+    loaded = load_source(
+        source, weights=weights, classes=classes, input_size=size, output=output, color=color
+    )
     network = clean(loaded.proto, input_size=size, output=output, default_size=loaded.size)
     return Network(loaded, network, cut_head(network.model, head))
 
@@ -136,7 +138,13 @@ def export_bundle(
     target = Path(bundle) if bundle is not None else Path(f"{known.name}.sise")
     _refuse_existing(target, force)
     facts = opts.preprocessing(
-        cleaned.channels, normalize=normalize, mean=mean, std=std, color=color, hidden=hidden, defaults=known.defaults
+        cleaned.channels,
+        normalize=normalize,
+        mean=mean,
+        std=std,
+        color=color,
+        hidden=hidden,
+        defaults=known.defaults,
     )
     spec = InputSpec(cleaned.height, cleaned.width, cleaned.channels, frame_dtype)
     names = opts.read_labels(labels, found.head.classes, known.labels)
@@ -165,7 +173,12 @@ def export_bundle(
             layers=blocks,
             labels=names,
             precision="fp32",
-            origin={**known.origin, "sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__},
+            origin={
+                **known.origin,
+                "sise_ort": sise_ort.__version__,
+                "onnx": onnx.__version__,
+                "onnx_ir": ir.__version__,
+            },
             notes=cleaned.notes,
             files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         )
@@ -219,7 +232,9 @@ def _folder_in_the_making(target: Path) -> Iterator[Path]:
     except SiseError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write '{target}': {error.strerror or error}; nothing was left behind") from error
+        raise OutputError(
+            f"cannot write '{target}': {error.strerror or error}; nothing was left behind"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

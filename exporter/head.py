@@ -42,15 +42,17 @@ def cut_head(model: ir.Model, asked: str = "auto") -> FoundHead:
     scores = output if activation is None else activation.inputs[0]
     assert scores is not None
     if scores.shape is None:
-        raise SourceError(f"the shape of output '{output.name}' cannot be inferred; export with a fixed --input-size")
+        raise SourceError(
+            f"the shape of output '{output.name}' cannot be inferred; export with a fixed --input-size"
+        )
     dims = list(scores.shape.dims[1:])
     if len(dims) == 0:
         dims = [1]
-    if any(not isinstance(d, int) for d in dims) or any(d != 1 for d in dims[1:]):
+    classes = dims[0]
+    if not isinstance(classes, int) or any(d != 1 for d in dims[1:]):
         raise SourceError(
             f"output '{output.name}' has shape {scores.shape}, not [n, classes]: only image classifiers can be explained"
         )
-    classes = int(dims[0])  # type: ignore[call-overload]
     if scores.shape.rank() != 2:
         op = Ops(graph, prefix="head")
         flat: ir.Value = op.Reshape(scores, op.constant([-1, classes]))
@@ -71,7 +73,9 @@ def _final_activation(output: ir.Value) -> ir.Node | None:
     if node.op_type != "Sigmoid" and node.inputs[0] is not None and node.inputs[0].shape is not None:
         axis, rank = attribute(node, "axis", -1), len(node.inputs[0].shape)
         if axis % rank != 1:
-            raise SourceError(f"the final {node.op_type} runs over axis {axis} of {node.inputs[0].shape}, not over classes")
+            raise SourceError(
+                f"the final {node.op_type} runs over axis {axis} of {node.inputs[0].shape}, not over classes"
+            )
     return node
 
 
@@ -82,7 +86,9 @@ def _decide(asked: str, found: str | None, classes: int) -> Head:
         if found is not None and found != asked:
             raise SourceError(f"--head {asked}: the graph ends with a {found} of its own")
         if asked == "softmax" and classes == 1:
-            raise SourceError("--head softmax: the network has one output, whose softmax is always 1; use sigmoid")
+            raise SourceError(
+                "--head softmax: the network has one output, whose softmax is always 1; use sigmoid"
+            )
         return Head(asked, classes)
     if found is not None:
         if found == "softmax" and classes == 1:

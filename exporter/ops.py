@@ -33,9 +33,7 @@ class Ops:
         self.prefix = prefix
         taken = {v.name for node in graph for v in node.outputs} | set(graph.initializers)
         taken |= {v.name for v in graph.inputs}
-        self._names = (
-            name for i in itertools.count() if (name := f"{prefix}/{i}") not in taken
-        )
+        self._names = (name for i in itertools.count() if (name := f"{prefix}/{i}") not in taken)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
         if not op_type[0].isupper():

@@ -65,7 +65,9 @@ def preprocessing(
             mean, std = mean[::-1], std[::-1]
         if color == "gray":
             if normalize == "imagenet":
-                raise ParameterError("normalize imagenet is for colour; a gray network needs --mean and --std")
+                raise ParameterError(
+                    "normalize imagenet is for colour; a gray network needs --mean and --std"
+                )
             mean, std = mean[:1], std[:1]
     elif mean is None or std is None:
         if "mean" not in defaults:
@@ -88,9 +90,7 @@ def preprocessing(
     return Preprocessing(color, mean, std, check_choice("hidden", hidden))
 
 
-def fit(
-    mode: str | None, spec: InputSpec, facts: Preprocessing, defaults: Mapping[str, Any]
-) -> Fit:
+def fit(mode: str | None, spec: InputSpec, facts: Preprocessing, defaults: Mapping[str, Any]) -> Fit:
     """How frames are brought to network size; a letterbox's border takes the mean colour, in the frame's order."""
     size = (spec.height, spec.width)
     if mode is None:
@@ -106,7 +106,9 @@ def fit(
     return Fit(mode, (int(resize[0]), int(resize[1])), border)
 
 
-def read_labels(labels: str | Path | Sequence[str] | None, classes: int, known: tuple[str, ...]) -> tuple[str, ...]:
+def read_labels(
+    labels: str | Path | Sequence[str] | None, classes: int, known: tuple[str, ...]
+) -> tuple[str, ...]:
     """Class names: a sequence, a text file with one name a line, or a JSON list.
 
     Raises

@@ -18,7 +18,10 @@ DEFAULT_TOLERANCE = 1e-3
 
 
 def compare(
-    folder: Path, manifest: Manifest, reference: Callable[[NDArray[np.float32]], NDArray[Any]], activation: str
+    folder: Path,
+    manifest: Manifest,
+    reference: Callable[[NDArray[np.float32]], NDArray[Any]],
+    activation: str,
 ) -> float:
     """Run two frames through the bundle and the source; return the largest relative difference of the scores.
 
@@ -34,7 +37,10 @@ def compare(
     """
     spec, facts = manifest.input, manifest.preprocessing
     rng = np.random.default_rng(0)
-    rows, columns = np.linspace(0, 3 * np.pi, spec.height)[:, None, None], np.linspace(0, 4 * np.pi, spec.width)[:, None]
+    rows, columns = (
+        np.linspace(0, 3 * np.pi, spec.height)[:, None, None],
+        np.linspace(0, 4 * np.pi, spec.width)[:, None],
+    )
     waves = 127.5 + 80 * np.sin(rows + rng.uniform(0, 6, (2, 1, 1, spec.channels))) * np.cos(columns)
     frames = np.clip(waves + rng.normal(0, 25, waves.shape), 0, 255).astype(spec.frame_dtype)
     ordered = frames[..., ::-1] if facts.color == "bgr" else frames
@@ -50,7 +56,9 @@ def compare(
     extracted = np.stack([model.extract(image, [-1], 0.0).scores for image in images])
     ours = {"": scores, "LogSoftmax": np.log(np.maximum(confidence, 1e-38))}.get(activation, confidence)
     if ours.shape != theirs.shape:
-        raise ExportError(f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}")
+        raise ExportError(
+            f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}"
+        )
     worst = max(_difference(ours, theirs), _difference(extracted, scores))
     if not worst <= tolerance:
         raise ExportError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -108,7 +108,7 @@ class Explainer:
         picture = read_frame(frame, color)
         fitted, placement = self._fit(picture)
         name = str(frame) if isinstance(frame, (str, Path)) else ""
-        several = target == POSITIVE or not (target is None or isinstance(target, (int, str, np.integer)))
+        several = target == POSITIVE or (isinstance(target, Iterable) and not isinstance(target, str))
         image = self._model.upload(fitted)
         prepared_at = time.perf_counter()
 
@@ -118,7 +118,7 @@ class Explainer:
             if not questions:
                 return []
         else:
-            asked = list(target) if several else [target]  # type: ignore[arg-type]
+            asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
             if not asked:
                 raise TargetError("target is an empty sequence")
             questions = [self._question(t) for t in asked]
@@ -179,8 +179,12 @@ class Explainer:
         if self.manifest.head.kind != "sigmoid":
             raise TargetError(
                 f'target "positive" means every class over 0.5, which a {self.manifest.head.kind} head does not '
-                "have: its outputs are " + ("one probability for all classes together" if
-                self.manifest.head.kind == "softmax" else "raw scores, not probabilities")
+                "have: its outputs are "
+                + (
+                    "one probability for all classes together"
+                    if self.manifest.head.kind == "softmax"
+                    else "raw scores, not probabilities"
+                )
             )
         scores = self._model.extract(image, [-1], 0.0).scores
         return [Question(int(i)) for i in np.flatnonzero(scores > 0)]  # sigmoid(z) > 0.5
@@ -191,17 +195,24 @@ class Explainer:
             return Question(-1)
         if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
             if not 0 <= target < classes:
-                raise TargetError(f"target {target} is out of range: the network has classes 0 to {classes - 1}")
+                raise TargetError(
+                    f"target {target} is out of range: the network has classes 0 to {classes - 1}"
+                )
             return Question(int(target))
         if not isinstance(target, str):
-            raise TargetError(f"target is {target!r}; an index, a label, None or a sequence of these is needed")
+            raise TargetError(
+                f"target is {target!r}; an index, a label, None or a sequence of these is needed"
+            )
         absent = target.startswith(ABSENT) and target not in labels
         label = target[len(ABSENT) :] if absent else target
         if absent and self.manifest.head.kind != "sigmoid":
             raise TargetError(
                 f'target "{target}": only a sigmoid head knows a class\'s absence; a {self.manifest.head.kind} head '
-                + ("shares its probability among classes: explain the other class"
-                   if self.manifest.head.kind == "softmax" else "gives raw scores, not probabilities")
+                + (
+                    "shares its probability among classes: explain the other class"
+                    if self.manifest.head.kind == "softmax"
+                    else "gives raw scores, not probabilities"
+                )
             )
         places = [i for i, name in enumerate(labels) if name == label]
         if not places and absent and not labels and label.isdigit() and int(label) < classes:
@@ -215,7 +226,9 @@ class Explainer:
                 f"label '{label}' is unknown: the bundle has no labels (export --labels FILE); pass an index (--target-index)"
             )
         close = difflib.get_close_matches(label, labels, n=3)
-        hint = f"; did you mean {', '.join(map(repr, close))}?" if close else f"; there are {len(labels)} labels"
+        hint = (
+            f"; did you mean {', '.join(map(repr, close))}?" if close else f"; there are {len(labels)} labels"
+        )
         raise TargetError(f"there is no label '{label}'{hint}")
 
     def _label(self, question: Question) -> str:
@@ -230,4 +243,3 @@ class Explainer:
             e = np.exp(z - z.max())
             return np.asarray(e / e.sum())
         return np.asarray(np.exp(-np.logaddexp(0.0, -z)) if self.manifest.head.kind == "sigmoid" else z)
-

@@ -100,7 +100,9 @@ class BundleModel:
         spec = self.manifest.input
         shape = (len(index), 1, spec.height, spec.width)
         fetched, _ = self._sessions["mask"].run(
-            {"maps": features, "index": index}, fetch=["range", "total"], into={"masks": (self._masks, row, shape)}
+            {"maps": features, "index": index},
+            fetch=["range", "total"],
+            into={"masks": (self._masks, row, shape)},
         )
         return fetched["range"], fetched["total"]
 

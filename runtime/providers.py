@@ -160,16 +160,18 @@ def _open(model: str | bytes, name: str, threads: int, *, full_precision: bool) 
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0" if full_precision else "1",
     }
-    chain: list[Any] = {
+    chains: dict[str, list[Any]] = {
         "cpu": [PROVIDERS["cpu"]],
         "cuda": [(PROVIDERS["cuda"], cuda)],
         "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], cuda)],
-    }[name]
+    }
     try:
-        session = ort.InferenceSession(model, options, providers=chain, enable_fallback=0)
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises a type of its own for every cause
+        session = ort.InferenceSession(model, options, providers=chains[name], enable_fallback=0)
+    except Exception as error:
         what = "a small test graph" if isinstance(model, bytes) else f"'{model}'"
-        raise ProviderError(f"onnxruntime cannot open {what} on provider {name}: {_first_line(error)}") from error
+        raise ProviderError(
+            f"onnxruntime cannot open {what} on provider {name}: {_first_line(error)}"
+        ) from error
     used = session.get_providers()
     if used[0] != PROVIDERS[name]:
         raise ProviderError(

@@ -99,7 +99,9 @@ def run_sise(
             mine = chosen[b][k, index]
             weight[k, index] = np.where(mine, psi[b][k] / (extent[b] * total[b]), 0.0)
             confidences[k].append(psi[b][k][mine])
-        largest = np.abs(weight).max(axis=1, keepdims=True)  # a positive factor cancels; tiny weights would underflow
+        largest = np.abs(weight).max(
+            axis=1, keepdims=True
+        )  # a positive factor cancels; tiny weights would underflow
         weights.append((weight / np.where(largest > 0, largest, 1.0)).astype(np.float32))
     maps, heatmaps = model.fuse(extracted.features, weights)
     fused_at = time.perf_counter()
@@ -165,8 +167,8 @@ def _score(
 
 def probabilities(
     model: BundleModel,
-    scores: NDArray[np.float32],
-    confidence: NDArray[np.float32],
+    scores: NDArray[np.floating],
+    confidence: NDArray[np.floating],
     questions: Sequence[Question],
 ) -> NDArray[np.float64]:
     """Ψ of each question, [K, n], from scores and confidence [n, classes].

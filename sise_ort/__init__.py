@@ -35,6 +35,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Explainer",
+    "Explanation",
     "ExportError",
     "FrameError",
     "GradientError",

@@ -106,7 +106,10 @@ class Manifest:
 
     def to_json(self) -> str:
         facts = dataclasses.asdict(self)
-        return json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **facts}, indent=2, ensure_ascii=False) + "\n"
+        return (
+            json.dumps({"format": FORMAT, "version": FORMAT_VERSION, **facts}, indent=2, ensure_ascii=False)
+            + "\n"
+        )
 
 
 T = TypeVar("T")
@@ -138,9 +141,13 @@ def read_bundle(folder: str | Path) -> Manifest:
     for name, digest in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise BundleError(f"bundle '{folder}': '{name}' is missing; it was copied incompletely, copy or export it again")
+            raise BundleError(
+                f"bundle '{folder}': '{name}' is missing; it was copied incompletely, copy or export it again"
+            )
         if file_sha256(path) != digest:
-            raise BundleError(f"bundle '{folder}': '{name}' is not the file that was exported (SHA-256 differs); export it again")
+            raise BundleError(
+                f"bundle '{folder}': '{name}' is not the file that was exported (SHA-256 differs); export it again"
+            )
     return manifest
 
 
@@ -151,7 +158,9 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"bundle '{folder}': {MANIFEST} cannot be read ({error}); export it again") from error
+        raise BundleError(
+            f"bundle '{folder}': {MANIFEST} cannot be read ({error}); export it again"
+        ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise BundleError(f"'{folder}': {MANIFEST} belongs to something else than sise-ort")
     version = facts.get("version")
@@ -167,7 +176,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"bundle '{folder}': {MANIFEST} is damaged ({error}); export it again") from error
     missing = [name for name in (*(f"{p}.onnx" for p in PHASES), WEIGHTS) if name not in manifest.files]
     if missing:
-        raise BundleError(f"bundle '{folder}': {MANIFEST} does not list {', '.join(missing)}; export it again")
+        raise BundleError(
+            f"bundle '{folder}': {MANIFEST} does not list {', '.join(missing)}; export it again"
+        )
     return manifest
 
 

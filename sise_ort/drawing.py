@@ -35,7 +35,8 @@ def overlay(frame: NDArray[Any], heatmap: NDArray[np.float32]) -> Picture:
     levels = np.rint(60 + 195 * heatmap).astype(np.uint8)  # leave out turbo's near-black blues
     colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB).astype(np.float32)
     weight = (0.65 * np.clip(heatmap * 1.6, 0, 1))[:, :, None]
-    return np.rint(picture * (1 - weight) + colors * weight).astype(np.uint8)
+    mixed = np.rint(picture * (1 - weight) + colors * weight)
+    return np.asarray(mixed, dtype=np.uint8)
 
 
 def captioned(picture: Picture, caption: str) -> Picture:
@@ -43,7 +44,9 @@ def captioned(picture: Picture, caption: str) -> Picture:
     height, width = picture.shape[:2]
     scale = max(1, -(-360 // width))
     if scale > 1:
-        picture = cv2.resize(picture, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+        picture = cv2.resize(picture, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC).astype(
+            np.uint8
+        )
         width *= scale
     size = int(np.clip(width / 28, 15, 48))
     bar = np.full((round(size * 2.0), width, 3), 24, np.uint8)
@@ -81,7 +84,14 @@ else:  # OpenCV 4: line fonts, ASCII only
     def _text(picture: Picture, words: str, place: tuple[int, int], size: int) -> None:
         thickness = max(1, size // 16)
         cv2.putText(
-            picture, _plain(words), place, cv2.FONT_HERSHEY_SIMPLEX, size / 30, (240, 240, 240), thickness, cv2.LINE_AA
+            picture,
+            _plain(words),
+            place,
+            cv2.FONT_HERSHEY_SIMPLEX,
+            size / 30,
+            (240, 240, 240),
+            thickness,
+            cv2.LINE_AA,
         )
 
     def _text_width(words: str, size: int) -> int:

@@ -53,7 +53,9 @@ def read_frame(source: Any, color: str = "rgb") -> NDArray[Any]:
         frame = frame.astype(np.float32)
     if frame.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
         hint = "; divide 16-bit frames by 257 and round" if frame.dtype == np.uint16 else ""
-        raise FrameError(f"the frame has dtype {frame.dtype}; uint8 or float32 with pixel values 0 to 255 is needed{hint}")
+        raise FrameError(
+            f"the frame has dtype {frame.dtype}; uint8 or float32 with pixel values 0 to 255 is needed{hint}"
+        )
     if frame.ndim == 2:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3):
@@ -71,7 +73,9 @@ def _check_size(size: tuple[int, ...], name: str) -> None:
     if min(size) < 1:
         raise FrameError(f"{name} is empty: {size[0]} × {size[1]} pixels")
     if size[0] * size[1] > MAX_PIXELS:
-        raise FrameError(f"{name} has {size[0]} × {size[1]} pixels, more than {MAX_PIXELS}; scale it down first")
+        raise FrameError(
+            f"{name} has {size[0]} × {size[1]} pixels, more than {MAX_PIXELS}; scale it down first"
+        )
 
 
 def _read_file(path: Path) -> NDArray[Any]:

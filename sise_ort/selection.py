@@ -33,9 +33,7 @@ def check_mu(mu: float | str) -> float | str:
     return number
 
 
-def select_maps(
-    pooled_gradients: ArrayLike, spans: ArrayLike, mu: float | str = 0.0
-) -> NDArray[np.bool_]:
+def select_maps(pooled_gradients: ArrayLike, spans: ArrayLike, mu: float | str = 0.0) -> NDArray[np.bool_]:
     """The feature maps of one block that become masks.
 
     Keeps map k where α_k > μ·β with β = max α, α_k > 0, and the map is not flat (METHOD §2). "adaptive" puts

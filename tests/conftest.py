@@ -21,7 +21,13 @@ def shared_data() -> Path:
 
 
 def tiny_model(
-    *, classes: int = 4, channels: int = 3, size: tuple[Any, Any] = (32, 48), batch: Any = "n", tail: str = "", opset: int = 20,
+    *,
+    classes: int = 4,
+    channels: int = 3,
+    size: tuple[Any, Any] = (32, 48),
+    batch: Any = "n",
+    tail: str = "",
+    opset: int = 20,
     seed: int = 0,
 ) -> onnx.ModelProto:
     """A CNN of three blocks: Conv, Relu, MaxPool twice, Conv, Relu, mean, Gemm, `tail` (scores -> y)."""
@@ -85,7 +91,9 @@ def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("sigmoid")
     onnx.save(tiny_model(tail="y = Sigmoid(scores)"), folder / "tiny.onnx")
-    sise_ort.export(folder / "tiny.onnx", folder / "tiny.sise", normalize="tf", labels=["ant", "bee", "cat", "1"])
+    sise_ort.export(
+        folder / "tiny.onnx", folder / "tiny.sise", normalize="tf", labels=["ant", "bee", "cat", "1"]
+    )
     return folder / "tiny.sise"
 
 

@@ -25,8 +25,20 @@ class ConvTranspose(OpRun):
     """ConvTranspose from its definition: every input cell adds its kernel to the output (onnx.reference 1.23
     fails on groups)."""
 
-    def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None,  # type: ignore[no-untyped-def]
-             output_padding=None, output_shape=None, pads=None, strides=None):
+    def _run(
+        self,
+        x,
+        w,
+        b=None,
+        auto_pad=None,
+        dilations=None,
+        group=None,
+        kernel_shape=None,  # type: ignore[no-untyped-def]
+        output_padding=None,
+        output_shape=None,
+        pads=None,
+        strides=None,
+    ):
         assert not output_shape and auto_pad in (None, "NOTSET")
         group, strides, dilations = group or 1, strides or [1, 1], dilations or [1, 1]
         pads, extra = pads or [0] * 4, output_padding or [0, 0]
@@ -45,7 +57,9 @@ class ConvTranspose(OpRun):
                 for j in range(kernel[1]):
                     part = np.einsum("nchw,cm->nmhw", cells, w[g * channels : (g + 1) * channels, :, i, j])
                     rows = slice(i * dilations[0], i * dilations[0] + (h - 1) * strides[0] + 1, strides[0])
-                    columns = slice(j * dilations[1], j * dilations[1] + (width - 1) * strides[1] + 1, strides[1])
+                    columns = slice(
+                        j * dilations[1], j * dilations[1] + (width - 1) * strides[1] + 1, strides[1]
+                    )
                     y[:, g * per : (g + 1) * per, rows, columns] += part
         y = y[:, :, pads[0] : size[0] - pads[2], pads[1] : size[1] - pads[3]]
         return (y if b is None else y + b.reshape(1, -1, 1, 1),)
@@ -57,8 +71,17 @@ ConvTranspose.op_domain = ""
 class MaxPool(OpRun):
     """MaxPool with Indices, from the definition (onnx.reference 1.23 counts them wrongly where windows are padded)."""
 
-    def _run(self, x, auto_pad=None, ceil_mode=None, dilations=None, kernel_shape=None, pads=None,  # type: ignore[no-untyped-def]
-             storage_order=None, strides=None):
+    def _run(
+        self,
+        x,
+        auto_pad=None,
+        ceil_mode=None,
+        dilations=None,
+        kernel_shape=None,
+        pads=None,  # type: ignore[no-untyped-def]
+        storage_order=None,
+        strides=None,
+    ):
         strides, dilations, pads = strides or [1, 1], dilations or [1, 1], pads or [0] * 4
         assert dilations == [1, 1] and not storage_order and auto_pad in (None, "NOTSET")
         size = []
@@ -72,7 +95,7 @@ class MaxPool(OpRun):
                 range(max(start, 0), min(start + kernel_shape[a], x.shape[2 + a]))
                 for a, start in enumerate((i * strides[0] - pads[0], j * strides[1] - pads[1]))
             )
-            y[n, c, i, j], r, k = max(((x[n, c, r, k], -r, -k) for r in rows for k in columns))
+            y[n, c, i, j], r, k = max((x[n, c, r, k], -r, -k) for r in rows for k in columns)
             places[n, c, i, j] = np.ravel_multi_index((n, c, -r, -k), x.shape)
         return y, places
 
@@ -81,7 +104,11 @@ MaxPool.op_domain = ""
 
 
 def graph_of(
-    body: str, params: Mapping[str, Array], shape: Sequence[int | str], dtype: Any = np.float64, opset: int = 20,
+    body: str,
+    params: Mapping[str, Array],
+    shape: Sequence[int | str],
+    dtype: Any = np.float64,
+    opset: int = 20,
     domains: str = "",
 ) -> ir.Model:
     """An IR model x -> y from ONNX text; `params` become initializers, floats in `dtype`."""
@@ -106,14 +133,21 @@ def with_gradient(model: ir.Model, roots: Sequence[str] = ("x",)) -> onnx.ModelP
     output = graph.outputs[0]
     dtype = graph.inputs[0].dtype
     assert dtype is not None and output.shape is not None
-    seed = ir.Value(name="seed", type=ir.TensorType(dtype), shape=ir.Shape(["k", *list(output.shape.dims)[1:]]))
+    seed = ir.Value(
+        name="seed", type=ir.TensorType(dtype), shape=ir.Shape(["k", *list(output.shape.dims)[1:]])
+    )
     values = {v.name: v for node in graph for v in node.outputs} | {v.name: v for v in graph.inputs}
     graph.inputs.append(seed)
     op = Ops(graph, dtype)
-    for root, gradient in zip(roots, differentiate(op, output, seed, [values[r] for r in roots]), strict=True):
+    for root, gradient in zip(
+        roots, differentiate(op, output, seed, [values[r] for r in roots]), strict=True
+    ):
         gradient = op.Identity(gradient)
         gradient.name = f"d_{root}"
-        gradient.type, gradient.shape = ir.TensorType(dtype), ir.Shape(["k", *list(values[root].shape.dims)[1:]])
+        gradient.type, gradient.shape = (
+            ir.TensorType(dtype),
+            ir.Shape(["k", *list(values[root].shape.dims)[1:]]),
+        )
         graph.outputs.append(gradient)
     graph.sort()
     passes.RemoveUnusedNodesPass()(model)
@@ -129,7 +163,9 @@ def run_reference(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Ar
 def run_onnxruntime(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return list(session.run(None, dict(feeds)))
 
 

@@ -53,7 +53,9 @@ def select(alpha: Array, features: Array, mu: float | str) -> list[int]:
 
 
 def mask_of(feature_map: Array, size: tuple[int, int]) -> Array:
-    wide = F.interpolate(torch.tensor(feature_map)[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    wide = F.interpolate(
+        torch.tensor(feature_map)[None, None], size=size, mode="bilinear", align_corners=False
+    )[0, 0].numpy()
     return np.asarray((wide - wide.min()) / (wide.max() - wide.min()))
 
 
@@ -67,7 +69,9 @@ def fuse(visualizations: Sequence[Array | None]) -> Array | None:
     return None if total is None else total / total.max()
 
 
-def visualize(x: Tensor, features: Array, selected: Sequence[int], confidence: Callable[[Tensor], float]) -> Array | None:
+def visualize(
+    x: Tensor, features: Array, selected: Sequence[int], confidence: Callable[[Tensor], float]
+) -> Array | None:
     """Mean of s_k · m_k / Σ m_k, scaled to [0, 1]."""
     if not selected:
         return None

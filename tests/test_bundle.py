@@ -32,13 +32,22 @@ def test_round_trip(tiny_bundle: Path) -> None:
     assert [(layer.tensor, layer.channels, layer.height, layer.width) for layer in manifest.layers] == [
         ("r1", 8, 32, 48), ("r2", 12, 16, 24), ("r3", 16, 8, 12),
     ]  # fmt: skip
-    assert set(manifest.files) == {"extract.onnx", "mask.onnx", "apply.onnx", "predict.onnx", "fuse.onnx", "weights.bin"}
+    assert set(manifest.files) == {
+        "extract.onnx",
+        "mask.onnx",
+        "apply.onnx",
+        "predict.onnx",
+        "fuse.onnx",
+        "weights.bin",
+    }
 
 
 def test_weights_are_stored_once(tiny_bundle: Path) -> None:
     floats = sum(n for n in (8 * 27, 12 * 72, 16 * 108) if n * 4 >= 1024)
     assert (tiny_bundle / "weights.bin").stat().st_size < floats * 4 + 3 * 4096
-    assert (tiny_bundle / "extract.onnx").stat().st_size + (tiny_bundle / "predict.onnx").stat().st_size < 30_000
+    assert (tiny_bundle / "extract.onnx").stat().st_size + (
+        tiny_bundle / "predict.onnx"
+    ).stat().st_size < 30_000
 
 
 @pytest.mark.parametrize("name", ["extract.onnx", "weights.bin", "fuse.onnx"])
@@ -69,7 +78,9 @@ def test_missing_and_damaged_files_are_named(bundle: Path, name: str) -> None:
         (lambda m: m["files"].update({"../evil": "0"}), "outside the bundle"),
     ],
 )
-def test_manifests_that_are_refused(bundle: Path, edit: Callable[[dict[str, Any]], object], words: str) -> None:
+def test_manifests_that_are_refused(
+    bundle: Path, edit: Callable[[dict[str, Any]], object], words: str
+) -> None:
     change(bundle, edit)
     with pytest.raises(BundleError, match=words):
         sise_ort.load(bundle)

@@ -26,7 +26,9 @@ def own_scores(model: onnx.ModelProto, frame: Any, mean: Any = 127.5, std: Any =
     """The source's scores by onnxruntime, preprocessing in NumPy."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     x = ((frame.astype(np.float64) - mean) / std).transpose(2, 0, 1)[None]
     dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
     return session.run(None, {session.get_inputs()[0].name: x.astype(dtype)})[0][0]
@@ -47,7 +49,9 @@ def test_every_opset(tmp_path: Path, frame: Any, opset: int) -> None:
     model.ir_version = 3 if opset < 9 else 8
     if opset < 9:  # in those days weights were inputs too
         for tensor in model.graph.initializer:
-            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     explainer = exported(model, tmp_path)
     assert explainer.manifest.head.words == "softmax"
     result = explainer.explain(frame)
@@ -76,7 +80,9 @@ def test_fixed_batch_becomes_dynamic(tmp_path: Path, frame: Any) -> None:
 def test_half_precision(tmp_path: Path, frame: Any) -> None:
     model = tiny_model(opset=13)
     for tensor in model.graph.initializer:
-        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+        )
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     explainer = exported(model, tmp_path)
@@ -138,7 +144,9 @@ def small_net(classes: int = 5) -> nn.Module:
 
 
 def test_factory_with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_nets.py").write_text("from test_export import small_net\ndef build():\n    return small_net()\n")
+    (tmp_path / "my_nets.py").write_text(
+        "from test_export import small_net\ndef build():\n    return small_net()\n"
+    )
     monkeypatch.chdir(tmp_path)
     net = small_net()
     for parameter in net.parameters():
@@ -173,7 +181,7 @@ def test_default_weights_from_the_torch_cache(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     cache = tmp_path / "torch" / "hub" / "checkpoints"
-    with pytest.raises(SourceError, match=rf"pass --weights FILE.*") as error:
+    with pytest.raises(SourceError, match=r"pass --weights FILE.*") as error:
         sise_ort.export("squeezenet1_1")
     assert str(cache) in str(error.value)
     assert not (tmp_path / "squeezenet1_1.sise").exists()
@@ -188,7 +196,9 @@ def test_default_weights_from_the_torch_cache(tmp_path: Path, monkeypatch: pytes
     assert manifest.fit.mode == "crop" and manifest.fit.resize == (256, 256)
     explainer = sise_ort.load("squeezenet1_1.sise")
     frame = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    x = (torch.tensor(frame) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    x = (torch.tensor(frame) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
     with torch.no_grad():
         expected = net(x.permute(2, 0, 1)[None])[0].numpy()
     np.testing.assert_allclose(explainer.explain(frame, mu=0.9).scores, expected, rtol=1e-3, atol=1e-4)
@@ -198,9 +208,11 @@ def test_torchvision_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     models = torch_model._torchvision().models
     net = models.squeezenet1_1(weights=None, num_classes=7)
     torch.save(net.state_dict(), tmp_path / "seven.pth")
-    with pytest.raises(SourceError, match="do not fit the network.*--classes N"):
+    with pytest.raises(SourceError, match=r"do not fit the network.*--classes N"):
         sise_ort.export("squeezenet1_1", tmp_path / "s.sise", weights=tmp_path / "seven.pth")
-    manifest = sise_ort.export("squeezenet1_1", tmp_path / "s.sise", weights=tmp_path / "seven.pth", classes=7)
+    manifest = sise_ort.export(
+        "squeezenet1_1", tmp_path / "s.sise", weights=tmp_path / "seven.pth", classes=7
+    )
     assert manifest.head.classes == 7 and manifest.labels == ()
 
     net = models.squeezenet1_1(weights=None)  # a file that is torchvision's own, by its hash
@@ -240,9 +252,21 @@ def test_models_that_are_no_image_classifiers(tmp_path: Path) -> None:
     cases = [
         (text.format("12", "12", "y = Relu(x)"), SourceError, "one float input"),
         (text.format("3,8,8", "3,8,8", "y = Relu(x)"), SourceError, r"not \[n, classes\]"),
-        (text.format("7,8,8", "7", "p = GlobalAveragePool(x)\n y = Flatten(p)"), SourceError, "has 7 channels"),
-        (text.format("3,8,8", "3", "p = GlobalAveragePool(x)\n f = Flatten(p)\n y = MatMul(f, w)"), sise_ort.NoBlocksError, "no spatial block"),
-        (text.format("3,8,8", "3", "p = GlobalAveragePool(x)\n f = Flatten(x)\n y = MatMul(f, w)"), SourceError, "shapes do not fit"),
+        (
+            text.format("7,8,8", "7", "p = GlobalAveragePool(x)\n y = Flatten(p)"),
+            SourceError,
+            "has 7 channels",
+        ),
+        (
+            text.format("3,8,8", "3", "p = GlobalAveragePool(x)\n f = Flatten(p)\n y = MatMul(f, w)"),
+            sise_ort.NoBlocksError,
+            "no spatial block",
+        ),
+        (
+            text.format("3,8,8", "3", "p = GlobalAveragePool(x)\n f = Flatten(x)\n y = MatMul(f, w)"),
+            SourceError,
+            "shapes do not fit",
+        ),
     ]
     for body, kind, words in cases:
         model = onnx.parser.parse_model(body)
@@ -252,12 +276,16 @@ def test_models_that_are_no_image_classifiers(tmp_path: Path) -> None:
         assert not (tmp_path / "m.sise").exists()
 
 
-def test_a_bundle_that_differs_is_an_error(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_differs_is_an_error(
+    tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sise_ort.exporter.sources import onnx_file
 
     right = onnx_file._Reference.__call__
     monkeypatch.setattr(onnx_file._Reference, "__call__", lambda self, x: right(self, x) * 1.01)
-    with pytest.raises(ExportError, match=r"differ from the source model's by 9\.\d+e-03 of their size, more than 1e-03"):
+    with pytest.raises(
+        ExportError, match=r"differ from the source model's by 9\.\d+e-03 of their size, more than 1e-03"
+    ):
         sise_ort.export(tiny_onnx, tmp_path / "t.sise", **OPTIONS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.onnx"]
 
@@ -287,7 +315,9 @@ def test_a_bundle_that_differs_is_an_error(tmp_path: Path, tiny_onnx: Path, monk
         ({"normalize": "tf", "classes": 3}, "does not go with an .onnx file"),
     ],
 )  # fmt: skip
-def test_options_that_are_refused(tmp_path: Path, tiny_onnx: Path, options: dict[str, Any], words: str) -> None:
+def test_options_that_are_refused(
+    tmp_path: Path, tiny_onnx: Path, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises((ExportError, ParameterError), match=words):
         sise_ort.export(tiny_onnx, tmp_path / "t.sise", **options)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.onnx"]
@@ -300,7 +330,15 @@ def test_pixels_reach_the_network_as_told(
     tmp_path: Path, tiny_onnx: Path, frame: Any, color: str, frame_dtype: str, hidden: str
 ) -> None:
     mean, std = (100.0, 120.0, 140.0), (50.0, 60.0, 70.0)
-    sise_ort.export(tiny_onnx, tmp_path / "t.sise", mean=mean, std=std, color=color, frame_dtype=frame_dtype, hidden=hidden)
+    sise_ort.export(
+        tiny_onnx,
+        tmp_path / "t.sise",
+        mean=mean,
+        std=std,
+        color=color,
+        frame_dtype=frame_dtype,
+        hidden=hidden,
+    )
     explainer = sise_ort.load(tmp_path / "t.sise", provider="cpu")
     ordered = frame[..., ::-1] if color == "bgr" else frame
     expected = own_scores(onnx.load(tiny_onnx), ordered, np.array(mean), np.array(std))
@@ -356,7 +394,9 @@ def test_heads(tmp_path: Path, frame: Any, tail: str, asked: str, classes: int, 
         ("y = Softmax<axis=1>(scores)", "auto", 1, "over one class"),
     ],
 )
-def test_heads_that_contradict_the_graph(tmp_path: Path, tail: str, asked: str, classes: int, words: str) -> None:
+def test_heads_that_contradict_the_graph(
+    tmp_path: Path, tail: str, asked: str, classes: int, words: str
+) -> None:
     with pytest.raises(SourceError, match=words):
         exported(tiny_model(tail=tail, classes=classes), tmp_path, head=asked)
 

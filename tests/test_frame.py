@@ -51,7 +51,11 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", r"is empty \(0 bytes\)"), (b"hello, I am text", "not a picture"), (b"\x89PNG\r\n\x1a\n\0\0", "not a picture|cannot be decoded")],
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"hello, I am text", "not a picture"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "not a picture|cannot be decoded"),
+    ],
 )
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "notes.png"
@@ -102,7 +106,9 @@ def heat(placement: Any, spot: tuple[int, int]) -> Any:
     heatmap = np.zeros((40, 60), np.float32)
     heatmap[spot[0] - 2 : spot[0] + 3, spot[1] - 2 : spot[1] + 3] = 1
     back = place_back(heatmap, placement)
-    return back, np.array([np.average(np.arange(back.shape[a]) + 0.5, weights=back.sum(1 - a)) for a in (0, 1)])
+    return back, np.array(
+        [np.average(np.arange(back.shape[a]) + 0.5, weights=back.sum(1 - a)) for a in (0, 1)]
+    )
 
 
 def test_stretch() -> None:
@@ -129,7 +135,9 @@ def test_crop_keeps_what_it_cut_at_zero() -> None:
 
 def test_letterbox_cuts_its_border_off() -> None:
     frame = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
-    fitted, placement = fit_frame(frame, SPEC, Fit("letterbox", (40, 60), (1, 2, 3)))  # to 20 × 60, rows 10 to 30
+    fitted, placement = fit_frame(
+        frame, SPEC, Fit("letterbox", (40, 60), (1, 2, 3))
+    )  # to 20 × 60, rows 10 to 30
     assert (fitted[:10] == (1, 2, 3)).all() and (fitted[30:] == (1, 2, 3)).all()
     np.testing.assert_array_equal(fitted[10:30], cv2.resize(frame, (60, 20), interpolation=cv2.INTER_AREA))
     heatmap = np.zeros((40, 60), np.float32)
@@ -156,4 +164,6 @@ def test_network_size_is_taken_as_it_is() -> None:
 
 def test_enlarging_is_linear() -> None:
     small = rng.integers(0, 256, (5, 6), dtype=np.uint8)
-    np.testing.assert_array_equal(resize(small, (10, 12)), cv2.resize(small, (12, 10), interpolation=cv2.INTER_LINEAR))
+    np.testing.assert_array_equal(
+        resize(small, (10, 12)), cv2.resize(small, (12, 10), interpolation=cv2.INTER_LINEAR)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -54,7 +53,9 @@ def net_of(name: str) -> nn.Module:
     models = torch_model._torchvision().models
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
     net: nn.Module = models.get_model(name, weights=None, **options).eval()
-    for module in net.modules():  # running statistics as training would leave them, so that signals neither die nor explode
+    for module in (
+        net.modules()
+    ):  # running statistics as training would leave them, so that signals neither die nor explode
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
             module.train()
@@ -97,7 +98,9 @@ def test_family(name: str, blocks: list[tuple[int, int]], tmp_path: Path) -> Non
             noise = relative(single[manifest.layers[b].module], truth)  # of torch's own float32
             assert relative(extracted.features[b].numpy(), truth) < max(1e-5, 2 * noise)
             last = b == len(blocks) - 1
-            assert relative(extracted.gradients[b].numpy()[k : k + 1], gradient.numpy()) < (1e-4 if last else 2e-2)
+            assert relative(extracted.gradients[b].numpy()[k : k + 1], gradient.numpy()) < (
+                1e-4 if last else 2e-2
+            )
             assert relative(extracted.pooled_gradients[b][k], gradient[0].sum((1, 2)).numpy()) < 2e-2
 
 
@@ -115,7 +118,9 @@ def test_gradient_of_the_image(name: str) -> None:
     gradient.type = ir.TensorType(ir.DataType.FLOAT)
     graph.outputs.append(gradient)
     graph.sort()
-    session = onnxruntime.InferenceSession(ir.to_proto(network.model).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(network.model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     rng = np.random.default_rng(6)
     x = rng.normal(0, 1, (2, 3, 96, 96)).astype(np.float32)
     seeds = np.eye(1000, dtype=np.float32)[[4, 9]]
@@ -129,7 +134,9 @@ def test_gradient_of_the_image(name: str) -> None:
 def test_googlenet_with_its_input_transform(tmp_path: Path) -> None:
     """The published weights come with transform_input: Gather and Unsqueeze before the first layer are no block."""
     torch.manual_seed(0)
-    net = torch_model._torchvision().models.googlenet(weights=None, init_weights=True, aux_logits=False, transform_input=True)
+    net = torch_model._torchvision().models.googlenet(
+        weights=None, init_weights=True, aux_logits=False, transform_input=True
+    )
     graph = load_network(net.eval(), input_size=224).clean.model.graph
     assert [(c.channels, c.height) for c in find_blocks(graph)] == BLOCKS["googlenet"]
 
@@ -147,7 +154,9 @@ class Odd(nn.Module):
 
 
 def test_unknown_operator_names_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(sise_ort.GradientError, match=r"no gradient rule for operator Erf \(node '.*shallowest block") as error:
+    with pytest.raises(
+        sise_ort.GradientError, match=r"no gradient rule for operator Erf \(node '.*shallowest block"
+    ) as error:
         sise_ort.export(Odd(), tmp_path / "odd.sise", input_size=32, normalize="none")
     layers = str(error.value).split("--layers ")[1].split(";")[0].split(",")
     assert not any(tmp_path.iterdir())

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gradcheck import ConvTranspose, MaxPool, graph_of, relative, run_onnxruntime, run_reference, with_gradient
+from gradcheck import (
+    ConvTranspose,
+    MaxPool,
+    graph_of,
+    relative,
+    run_onnxruntime,
+    run_reference,
+    with_gradient,
+)
 from torch import Tensor
 
 from sise_ort.errors import GradientError
@@ -156,7 +164,9 @@ def test_rule_against_autograd(case: Case, batch: str) -> None:
     seed = rng.normal(0, 1, (3, *y.shape[1:]))
     _, expected = torch_gradient(case, x, seed)
 
-    y64, g64 = run_reference(with_gradient(graph_of(case.body, case.params, ("n", *case.shape))), {"x": x, "seed": seed})
+    y64, g64 = run_reference(
+        with_gradient(graph_of(case.body, case.params, ("n", *case.shape))), {"x": x, "seed": seed}
+    )
     assert relative(y64, y.numpy()) < case.forward  # the ONNX text and the torch function mean the same
     assert g64.shape == expected.shape
     assert relative(g64, expected) < 1e-9
@@ -166,7 +176,9 @@ def test_rule_against_autograd(case: Case, batch: str) -> None:
     assert relative(g32, expected) < 1e-5
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.dynamic and "auto_pad" not in c.body], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.dynamic and "auto_pad" not in c.body], ids=lambda c: c.name
+)
 def test_rule_with_dynamic_size(case: Case) -> None:
     x = case.scale * rng.normal(0, 1, (2, *case.shape))
     with torch.no_grad():
@@ -229,29 +241,55 @@ def _same_shape_everywhere(model: Any) -> None:
         ("y = MatMul(x, x)", {}, (2, 3, 3), "constant matrix"),
     ],
 )
-def test_refusals_name_operator_and_node(body: str, params: dict[str, Any], shape: tuple[int, ...], words: str) -> None:
+def test_refusals_name_operator_and_node(
+    body: str, params: dict[str, Any], shape: tuple[int, ...], words: str
+) -> None:
     with pytest.raises(GradientError, match=rf"operator \w+ \(node .*{words}"):
         with_gradient(graph_of(body, params, ("n", *shape)))
 
 
-@pytest.mark.parametrize(("group", "stride", "padding", "extra", "dilation"), [(1, 2, 1, 1, 1), (2, 2, 1, 0, 2), (4, 1, 0, 0, 1)])
-def test_our_conv_transpose_against_torch(group: int, stride: int, padding: int, extra: int, dilation: int) -> None:
+@pytest.mark.parametrize(
+    ("group", "stride", "padding", "extra", "dilation"), [(1, 2, 1, 1, 1), (2, 2, 1, 0, 2), (4, 1, 0, 0, 1)]
+)
+def test_our_conv_transpose_against_torch(
+    group: int, stride: int, padding: int, extra: int, dilation: int
+) -> None:
     x, w = rng.normal(0, 1, (2, 4, 5, 6)), rng.normal(0, 1, (4, 3, 3, 2))
     expected = F.conv_transpose2d(
-        torch.tensor(x), torch.tensor(w), stride=stride, padding=padding, output_padding=extra, groups=group, dilation=dilation
+        torch.tensor(x),
+        torch.tensor(w),
+        stride=stride,
+        padding=padding,
+        output_padding=extra,
+        groups=group,
+        dilation=dilation,
     )
     (ours,) = ConvTranspose._run(
-        None, x, w, group=group, strides=[stride] * 2, pads=[padding] * 4, output_padding=[extra] * 2, dilations=[dilation] * 2  # type: ignore[arg-type]
+        None,
+        x,
+        w,
+        group=group,
+        strides=[stride] * 2,
+        pads=[padding] * 4,
+        output_padding=[extra] * 2,
+        dilations=[dilation] * 2,  # type: ignore[arg-type]
     )
     np.testing.assert_allclose(ours, expected.numpy(), atol=1e-12)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "ceil"), [(3, 1, 1, False), (2, 2, 0, False), (3, 2, 0, True)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "ceil"), [(3, 1, 1, False), (2, 2, 0, False), (3, 2, 0, True)]
+)
 def test_our_max_pool_against_torch(kernel: int, stride: int, padding: int, ceil: bool) -> None:
     x = rng.normal(0, 1, (2, 3, 6, 8))
     y, places = F.max_pool2d(torch.tensor(x), kernel, stride, padding, ceil_mode=ceil, return_indices=True)
     ours, ours_places = MaxPool._run(
-        None, x, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4, ceil_mode=ceil  # type: ignore[arg-type]
+        None,
+        x,
+        kernel_shape=[kernel] * 2,
+        strides=[stride] * 2,
+        pads=[padding] * 4,
+        ceil_mode=ceil,  # type: ignore[arg-type]
     )
     np.testing.assert_array_equal(ours, y.numpy())
     planes = np.arange(6).reshape(2, 3, 1, 1) * 48

@@ -21,7 +21,10 @@ from sise_ort.selection import select_maps
 
 def torch_tiny(model: onnx.ModelProto) -> Any:
     """The tiny model as a torch function in float64: x -> scores, block outputs."""
-    p = {i.name: torch.tensor(onnx.numpy_helper.to_array(i).astype(np.float64)) for i in model.graph.initializer}
+    p = {
+        i.name: torch.tensor(onnx.numpy_helper.to_array(i).astype(np.float64))
+        for i in model.graph.initializer
+    }
 
     def net(x: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = x.requires_grad_()
@@ -54,8 +57,12 @@ def test_against_the_definition(tmp_path: Path, frame: Any, head: str, mu: float
     chosen = [s.tolist() for s in run.answers[0].selected]
 
     _, own = reference_sise.explain(net, x, result.target, mu, head)
-    for block, ours, alpha, tensor in zip(own, chosen, extracted.pooled_gradients, extracted.features, strict=True):
-        np.testing.assert_allclose(tensor.numpy()[0], block.features, rtol=0, atol=1e-5 * np.abs(block.features).max())
+    for block, ours, alpha, tensor in zip(
+        own, chosen, extracted.pooled_gradients, extracted.features, strict=True
+    ):
+        np.testing.assert_allclose(
+            tensor.numpy()[0], block.features, rtol=0, atol=1e-5 * np.abs(block.features).max()
+        )
         a, b = alpha[0].astype(np.float64), block.alpha  # equal up to a positive factor
         assert np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b)) < 1e-4
         beta = block.alpha.max()
@@ -64,7 +71,9 @@ def test_against_the_definition(tmp_path: Path, frame: Any, head: str, mu: float
             assert abs(block.alpha[k] - threshold * beta) <= 1e-3 * beta
     expected, blocks = reference_sise.explain(net, x, result.target, mu, head, selections=chosen)
     for block, ours_map in zip(blocks, result.visualization_maps, strict=True):
-        np.testing.assert_allclose(ours_map, 0 if block.visualization is None else block.visualization, atol=1e-3)
+        np.testing.assert_allclose(
+            ours_map, 0 if block.visualization is None else block.visualization, atol=1e-3
+        )
     assert expected is not None
     assert np.corrcoef(expected.ravel(), result.heatmap.ravel())[0, 1] >= 0.999
     assert result.mask_counts == tuple(len(c) for c in chosen)
@@ -94,7 +103,9 @@ def test_fusion_of_the_same_maps(tiny_bundle: Path, frame: Any, seed: int) -> No
             if np.ptp(summed) <= 1e-9:
                 assert not maps[k, b].any()
             else:
-                np.testing.assert_allclose(maps[k, b], reference_sise.mask_of(summed, maps.shape[2:]), atol=1e-4)
+                np.testing.assert_allclose(
+                    maps[k, b], reference_sise.mask_of(summed, maps.shape[2:]), atol=1e-4
+                )
         expected = reference_sise.fuse([v if v.any() else None for v in maps[k]])
         np.testing.assert_allclose(heatmaps[k], 0 if expected is None else expected, atol=1e-5)
 
@@ -117,7 +128,9 @@ def test_same_input_same_bytes(tiny_bundle: Path, frame: Any) -> None:
 
 
 def test_batch_size_does_not_change_the_map(tiny_bundle: Path, frame: Any) -> None:
-    maps = [sise_ort.load(tiny_bundle, provider="cpu", batch_size=n).explain(frame).heatmap for n in (1, 3, 64)]
+    maps = [
+        sise_ort.load(tiny_bundle, provider="cpu", batch_size=n).explain(frame).heatmap for n in (1, 3, 64)
+    ]
     np.testing.assert_allclose(maps[0], maps[1], atol=1e-5)
     np.testing.assert_allclose(maps[0], maps[2], atol=1e-5)
 
@@ -148,7 +161,9 @@ def test_no_evidence_is_a_zero_map_and_a_note(tmp_path: Path) -> None:
     fc = next(i for i in model.graph.initializer if i.name == "fc")
     fc.CopyFrom(onnx.numpy_helper.from_array(-np.abs(onnx.numpy_helper.to_array(fc)), "fc"))
     onnx.save(model, tmp_path / "negative.onnx")
-    sise_ort.export(tmp_path / "negative.onnx", tmp_path / "n.sise", normalize="tf", head="sigmoid", layers=["r3"])
+    sise_ort.export(
+        tmp_path / "negative.onnx", tmp_path / "n.sise", normalize="tf", head="sigmoid", layers=["r3"]
+    )
     result = sise_ort.load(tmp_path / "n.sise", provider="cpu").explain(np.full((32, 48, 3), 200, np.uint8))
     assert not result.heatmap.any()
     assert result.mask_counts == (0,)

@@ -73,9 +73,18 @@ def _scratch(rng: np.random.Generator) -> Field:
         length, bend = rng.uniform(120, 300), rng.uniform(-12, 12)
         t = np.linspace(0, 1, 40)
         points = np.stack(
-            [x + t * length * np.cos(angle), y + t * length * np.sin(angle) + bend * np.sin(np.pi * t)], axis=1
+            [x + t * length * np.cos(angle), y + t * length * np.sin(angle) + bend * np.sin(np.pi * t)],
+            axis=1,
         )
-        cv2.polylines(canvas, [np.round(points * 16).astype(np.int32)], False, 1.0, int(rng.integers(1, 4)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            canvas,
+            [np.round(points * 16).astype(np.int32)],
+            False,
+            1.0,
+            int(rng.integers(1, 4)),
+            cv2.LINE_AA,
+            4,
+        )
         x, y = x + rng.uniform(-30, 30), y + rng.uniform(6, 22)
     return np.asarray(rng.uniform(45, 85) * cv2.GaussianBlur(canvas, (0, 0), 0.8), np.float64)
 
@@ -88,7 +97,9 @@ def _pitting(rng: np.random.Generator) -> Field:
     for _ in range(rng.integers(14, 40)):
         point = centre + rng.normal(0, 1, 2) * spread
         radius = rng.uniform(1.5, 4.5)
-        cv2.circle(canvas, (int(point[0] * 16), int(point[1] * 16)), int(radius * 16), 1.0, -1, cv2.LINE_AA, 4)
+        cv2.circle(
+            canvas, (int(point[0] * 16), int(point[1] * 16)), int(radius * 16), 1.0, -1, cv2.LINE_AA, 4
+        )
     return np.asarray(-rng.uniform(40, 75) * cv2.GaussianBlur(canvas, (0, 0), 0.9), np.float64)
 
 
@@ -114,7 +125,13 @@ def _crack(rng: np.random.Generator) -> Field:
             angle += rng.normal(0, 0.32)
             nx, ny = x + 6 * np.cos(angle), y + 6 * np.sin(angle)
             cv2.line(
-                canvas, (int(x * 16), int(y * 16)), (int(nx * 16), int(ny * 16)), 1.0, 2 if share == 1.0 else 1, cv2.LINE_AA, 4
+                canvas,
+                (int(x * 16), int(y * 16)),
+                (int(nx * 16), int(ny * 16)),
+                1.0,
+                2 if share == 1.0 else 1,
+                cv2.LINE_AA,
+                4,
             )
             x, y = nx, ny
             if share > 0.4 and rng.random() < 0.09:

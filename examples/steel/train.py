@@ -42,15 +42,22 @@ def steel_net() -> nn.Sequential:
     layers: list[nn.Module] = []
     for index, (inputs, outputs, depth) in enumerate(widths):
         layers += ([nn.MaxPool2d(2)] if index else []) + block(inputs, outputs, depth)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1][1], len(CLASSES)), nn.Sigmoid())
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1][1], len(CLASSES)), nn.Sigmoid()
+    )
 
 
 def batches(rng: np.random.Generator, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Strips with no, one or two defects; of a third, parts are faded to the mean, and defects that vanish with them."""
     while True:
-        strips, truths = np.empty((size, 1, HEIGHT, WIDTH), np.float32), np.zeros((size, len(CLASSES)), np.float32)
+        strips, truths = (
+            np.empty((size, 1, HEIGHT, WIDTH), np.float32),
+            np.zeros((size, len(CLASSES)), np.float32),
+        )
         for strip, truth in zip(strips, truths, strict=True):
-            kinds = [int(k) for k in rng.permutation(len(CLASSES))[: rng.choice([0, 1, 2], p=[0.25, 0.55, 0.2])]]
+            kinds = [
+                int(k) for k in rng.permutation(len(CLASSES))[: rng.choice([0, 1, 2], p=[0.25, 0.55, 0.2])]
+            ]
             pixels, masks = draw_strip([CLASSES[k] for k in kinds], rng)
             strip[0] = (pixels - MEAN) / STD
             visible = np.ones((HEIGHT, WIDTH))
@@ -90,14 +97,18 @@ def main() -> None:
             linear.weight.clamp_(min=0)
         running += 0.05 * (float(((logits > 0) == (truths > 0.5)).float().mean()) - running)
         if step % 25 == 0:
-            print(f"step {step:4d}  loss {float(loss.detach()):.3f}  right (running) {running:.3f}", flush=True)
+            print(
+                f"step {step:4d}  loss {float(loss.detach()):.3f}  right (running) {running:.3f}", flush=True
+            )
         if step == arguments.steps:
             break
 
     net.eval()
     with torch.no_grad():
         test = batches(np.random.default_rng(2), 10)
-        right = sum(int(((net(x) > 0.5) == (y > 0.5)).all(1).sum()) for x, y in (next(test) for _ in range(20)))
+        right = sum(
+            int(((net(x) > 0.5) == (y > 0.5)).all(1).sum()) for x, y in (next(test) for _ in range(20))
+        )
     print(f"all defects right on {right} of 200 strips that it never saw")
 
     (STEEL / "strips").mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,9 @@ def convolution_input_gradient(
         begin = [o - b for o, b in zip(outer, window.begin, strict=True)]
         end = [o - e for o, e in zip(outer, window.end, strict=True)]
         if min(begin + end) >= 0:
-            return op.Conv(gradient, turned, pads=[*begin, *end], dilations=list(window.dilations), group=group)
+            return op.Conv(
+                gradient, turned, pads=[*begin, *end], dilations=list(window.dilations), group=group
+            )
     return _transposed(op, gradient, x, weights, window, group)
 
 
@@ -56,7 +58,11 @@ def _turned(op: Ops, weights: ir.Value, group: int) -> ir.Value:
         return swapped
     n = len(turn)
     return op.Slice(
-        swapped, op.constant([-1] * n), op.constant([np.iinfo(np.int64).min] * n), op.constant(turn), op.constant([-1] * n)
+        swapped,
+        op.constant([-1] * n),
+        op.constant([np.iinfo(np.int64).min] * n),
+        op.constant(turn),
+        op.constant([-1] * n),
     )
 
 

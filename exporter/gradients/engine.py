@@ -43,7 +43,9 @@ WITHOUT_GRADIENT = frozenset(
 )
 
 
-def register(op_type: str, *, domain: str = "", broadcasts: bool = False) -> Callable[[RuleFunction], RuleFunction]:
+def register(
+    op_type: str, *, domain: str = "", broadcasts: bool = False
+) -> Callable[[RuleFunction], RuleFunction]:
     """Add (or replace) the gradient rule of an operator; also for operators of your own.
 
     >>> @register("Square", domain="my.ops")
@@ -64,9 +66,10 @@ def rule_of(node: ir.Node) -> Rule | None:
 
 def nodes_between(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
     """Nodes through which a gradient flows from `output` to any of `roots`, in the order of execution."""
-    graph = output.producer().graph if output.producer() is not None else None
-    if graph is None:
+    producer = output.producer()
+    if producer is None or producer.graph is None:
         return []
+    graph = producer.graph
     downstream: set[ir.Value] = set(roots)
     forward: list[ir.Node] = []
     for node in graph:
@@ -148,11 +151,15 @@ def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gra
         )
     try:
         returned = rule.function(op, node, *incoming)
-        gradients = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+        gradients: list[Gradient] = (
+            [returned] if returned is None or isinstance(returned, ir.Value) else [*returned]
+        )
         gradients = [*gradients, *[None] * len(node.inputs)][: len(node.inputs)]
         if rule.broadcasts:
             gradients = [
-                g if g is None or value is None or value.is_initializer() else _unbroadcast(op, g, value, node)
+                g
+                if g is None or value is None or value.is_initializer()
+                else _unbroadcast(op, g, value, node)
                 for value, g in zip(node.inputs, gradients, strict=True)
             ]
     except ValueError as error:
@@ -164,7 +171,9 @@ def _unbroadcast(op: Ops, gradient: ir.Value, value: ir.Value, node: ir.Node) ->
     """Sum a gradient of the output's shape over the axes along which `value` was repeated."""
     result = node.outputs[0]
     if value.shape is None or result.shape is None:
-        raise ValueError(f"the shape of tensor '{(value if value.shape is None else result).name}' is unknown")
+        raise ValueError(
+            f"the shape of tensor '{(value if value.shape is None else result).name}' is unknown"
+        )
     ours, theirs = list(value.shape.dims), list(result.shape.dims)
     if len(ours) < len(theirs):
         return None  # axis 0 would not be the batch: only constants may be of lower rank

@@ -182,9 +182,7 @@ def max_pool(op: Ops, node: ir.Node, g: ir.Value, _: Gradient = None) -> Gradien
     places = op.Mod(op.Reshape(indices, op.Concat(op.Shape(x, end=1), op.constant([-1]), axis=0)), size)
     flat = op.Reshape(g, op.Concat(op.Shape(g, end=1), op.constant([-1]), axis=0))
     zeros = op.Expand(0.0, op.Concat(op.Shape(g, end=1), size, axis=0))
-    everywhere = op.ScatterElements(
-        zeros, op.Expand(places, op.Shape(flat)), flat, axis=1, reduction="add"
-    )
+    everywhere = op.ScatterElements(zeros, op.Expand(places, op.Shape(flat)), flat, axis=1, reduction="add")
     return op.Reshape(everywhere, batched_shape(op, x))
 
 
@@ -241,7 +239,7 @@ def _reduced_axes(node: ir.Node, x: ir.Value) -> list[int]:
     if given is None or len(given) == 0:
         if attribute(node, "noop_with_empty_axes", 0):
             return []
-        given = range(rank)
+        given = np.arange(rank)
     axes = sorted(int(a) % rank for a in given)
     if 0 in axes:
         raise ValueError("it reduces over the batch")
@@ -288,7 +286,9 @@ def concat(op: Ops, node: ir.Node, g: ir.Value) -> list[Gradient]:
         raise ValueError(f"the lengths of the parts along axis {axis} are unknown")
     if len(lengths) == 1:
         return [g]
-    parts = op.Split(g, op.constant([int(n) for n in lengths if n is not None]), axis=axis, outputs=len(lengths))
+    parts = op.Split(
+        g, op.constant([int(n) for n in lengths if n is not None]), axis=axis, outputs=len(lengths)
+    )
     return list(parts)
 
 
@@ -300,7 +300,9 @@ def gather(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     axis = attribute(node, "axis", 0) % len(dims)
     length = dims[axis]
     if indices is None or indices.ndim > 1 or axis == 0 or length is None:
-        raise ValueError("only constant indices (a number or a list) along a fixed axis after the batch are covered")
+        raise ValueError(
+            "only constant indices (a number or a list) along a fixed axis after the batch are covered"
+        )
     if indices.ndim == 0:
         g = op.Unsqueeze(g, op.constant([axis]))
     # A gradient of [K, …, m, …] times the one-hot matrix [m, length], with the axis moved to the end.
@@ -341,8 +343,12 @@ def pad(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     half = len(pads) // 2
     places = list(range(half)) if axes is None else [int(a) for a in axes]
     rank = len(static_shape(_input(node)))
-    cut = [(a % rank, int(b), int(e)) for a, b, e in zip(places, pads[:half], pads[half:], strict=True) if b or e]
+    cut = [
+        (a % rank, int(b), int(e)) for a, b, e in zip(places, pads[:half], pads[half:], strict=True) if b or e
+    ]
     if not cut:
         return g
     ends = [-e if e else np.iinfo(np.int64).max for _, _, e in cut]
-    return op.Slice(g, op.constant([b for _, b, _ in cut]), op.constant(ends), op.constant([a for a, _, _ in cut]))
+    return op.Slice(
+        g, op.constant([b for _, b, _ in cut]), op.constant(ends), op.constant([a for a, _, _ in cut])
+    )

@@ -23,7 +23,9 @@ def new_graph(name: str, inputs: Sequence[ir.Value]) -> ir.Graph:
     return ir.Graph(inputs, [], nodes=[], opset_imports={"": OPSET}, name=name)
 
 
-def finish(graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int | str]]) -> ir.Model:
+def finish(
+    graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int | str]]
+) -> ir.Model:
     """Name the outputs, sort the nodes, drop what leads nowhere."""
     for name, value in outputs.items():
         value.name = name

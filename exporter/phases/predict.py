@@ -24,5 +24,5 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
         confidence = op.Sigmoid(scores)
     else:
         confidence = op.Identity(scores)
-    shape = ["n", head.classes]
+    shape: list[int | str] = ["n", head.classes]
     return finish(graph, {"scores": scores, "confidence": confidence}, {"scores": shape, "confidence": shape})

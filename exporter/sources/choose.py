@@ -30,10 +30,14 @@ def load_source(
     if not isinstance(source, (str, Path)):
         from sise_ort.exporter.sources import torch_model
 
-        if not isinstance(source, torch_model.nn.Module):
-            raise SourceError(f"the source is {type(source).__name__}; a path, a name or a torch.nn.Module is needed")
+        if not isinstance(source, torch_model.Module):
+            raise SourceError(
+                f"the source is {type(source).__name__}; a path, a name or a torch.nn.Module is needed"
+            )
         if input_size is None:
-            raise SourceError("a PyTorch module does not tell its picture's size: pass input_size=N or (H, W)")
+            raise SourceError(
+                "a PyTorch module does not tell its picture's size: pass input_size=N or (H, W)"
+            )
         _refuse("a module", weights=weights, classes=classes, output=output)
         return torch_model.from_module(source, type(source).__name__, input_size, channels=channels)
     text = str(source)
@@ -61,6 +65,3 @@ def _refuse(kind: str, **options: Any) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ParameterError(f"--{given[0]} does not go with {kind}")
-
-
-

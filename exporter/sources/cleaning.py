@@ -83,7 +83,9 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     versions = {o.domain: o.version for o in proto.opset_import}
     version = versions.get("", versions.get("ai.onnx"))
     if version is None:
-        raise SourceError("the model imports no version of the ONNX operators; it may not be a neural network")
+        raise SourceError(
+            "the model imports no version of the ONNX operators; it may not be a neural network"
+        )
     if not OLDEST_OPSET <= version <= NEWEST_OPSET:
         raise SourceError(
             f"the model uses opset {version}; {OLDEST_OPSET} to {NEWEST_OPSET} can be read. "
@@ -106,9 +108,13 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _choose_output(graph: ir.Graph, output: str | None) -> None:
     names = [v.name for v in graph.outputs]
     if output is None and len(names) > 1:
-        raise SourceError(f"the model has the outputs {', '.join(map(str, names))}: name the class scores with --output")
+        raise SourceError(
+            f"the model has the outputs {', '.join(map(str, names))}: name the class scores with --output"
+        )
     if output is not None and output not in names:
-        raise SourceError(f"--output: there is no output '{output}'; the model has {', '.join(map(str, names))}")
+        raise SourceError(
+            f"--output: there is no output '{output}'; the model has {', '.join(map(str, names))}"
+        )
     if not names:
         raise SourceError("the model has no output")
     keep = graph.outputs[names.index(output) if output is not None else 0]
@@ -135,7 +141,9 @@ def _image_input(graph: ir.Graph) -> ir.Value:
     images = [v for v in inputs if v.dtype == ir.DataType.FLOAT and v.shape is not None and len(v.shape) == 4]
     if len(inputs) != 1 or len(images) != 1:
         listed = ", ".join(f"{v.name} {v.dtype} {v.shape}" for v in inputs) or "none"
-        raise SourceError(f"the model must have one float input [n, C, H, W] or [n, H, W, C]; it has: {listed}")
+        raise SourceError(
+            f"the model must have one float input [n, C, H, W] or [n, H, W, C]; it has: {listed}"
+        )
     graph.inputs[:] = images
     return images[0]
 
@@ -167,7 +175,9 @@ def _choose_size(
                 raise SourceError("the file leaves the picture's size open: pass --input-size N or HxW")
             length = wanted[axis]
         elif wanted is not None and wanted[axis] != length:
-            raise SourceError(f"--input-size asks for {name} {wanted[axis]}, but the file fixes it to {length}")
+            raise SourceError(
+                f"--input-size asks for {name} {wanted[axis]}, but the file fixes it to {length}"
+            )
         size.append(length)
     return size[0], size[1]
 
@@ -208,6 +218,10 @@ def _infer_shapes(model: ir.Model) -> None:
         logger.setLevel(level)
     if any(value.type is None for node in model.graph for value in node.outputs if value.name):
         try:
-            onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True, data_prop=True)
+            onnx.shape_inference.infer_shapes(
+                ir.to_proto(model), check_type=True, strict_mode=True, data_prop=True
+            )
         except (RuntimeError, onnx.shape_inference.InferenceError) as error:
-            raise SourceError(f"the model's shapes do not fit together: {str(error).strip().splitlines()[0]}") from error
+            raise SourceError(
+                f"the model's shapes do not fit together: {str(error).strip().splitlines()[0]}"
+            ) from error

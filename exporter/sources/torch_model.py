@@ -25,6 +25,7 @@ from sise_ort.exporter.sources.source import Source
 try:
     import torch
     from torch import nn
+    from torch.nn import Module as Module
 except ImportError as error:
     raise MissingDependencyError(
         "PyTorch is not installed, which models from torchvision or PyTorch need: "
@@ -39,13 +40,15 @@ def _torchvision() -> Any:
     try:
         return importlib.import_module("torchvision")
     except ImportError as error:
-        raise MissingDependencyError("torchvision is not installed: pip install 'sise-ort[cpu,torch]'") from error
+        raise MissingDependencyError(
+            "torchvision is not installed: pip install 'sise-ort[cpu,torch]'"
+        ) from error
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
     for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901
+    library: Any = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _DECLARED.append(library)  # the declaration lives as long as this object
@@ -83,7 +86,9 @@ def load_torchvision(
     entry = None
     if str(weights) == "DEFAULT":
         if classes is not None and classes != len(default.meta["categories"]):
-            raise SourceError(f"--classes {classes}: the DEFAULT weights have 1000 classes; pass --weights FILE or NONE")
+            raise SourceError(
+                f"--classes {classes}: the DEFAULT weights have 1000 classes; pass --weights FILE or NONE"
+            )
         entry = default
         net = _default_weights(models, name, entry)
     elif str(weights) == "NONE":
@@ -125,7 +130,7 @@ def load_factory(
     sys.path.insert(0, "")
     try:
         net = getattr(importlib.import_module(module_name), factory_name)()
-    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+    except Exception as error:
         raise SourceError(f"'{spec}' cannot be called: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove("")
@@ -134,7 +139,9 @@ def load_factory(
     if input_size is None:
         raise SourceError("a PyTorch module does not tell its picture's size: pass --input-size N or HxW")
     if weights is not None and str(weights) == "DEFAULT":
-        raise SourceError("--weights DEFAULT is for torchvision names; pass --weights FILE, or none to take the factory's")
+        raise SourceError(
+            "--weights DEFAULT is for torchvision names; pass --weights FILE, or none to take the factory's"
+        )
     if weights is not None and str(weights) != "NONE":
         fill(net, load_state(Path(weights)), Path(weights))
     origin = {"kind": "torch", "factory": spec, "weights": str(weights or "")}
@@ -171,8 +178,10 @@ def from_module(
                 input_names=["x"],
                 verbose=False,
             )
-    except Exception as error:  # noqa: BLE001 - torch raises many types here
-        raise SourceError(f"torch cannot export '{name}' to ONNX: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:
+        raise SourceError(
+            f"torch cannot export '{name}' to ONNX: {str(error).strip().splitlines()[0]}"
+        ) from error
     assert program is not None
 
     def reference(inputs: NDArray[np.float32]) -> NDArray[Any]:

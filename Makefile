@@ -1,0 +1,51 @@
+# On a fresh machine: `make demo` shows the product, `make test` passes the tests.
+PYTHON ?= python3
+# The oldest Python and onnxruntime that are supported; the newest where that Python is not installed.
+OLDEST_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
+OLDEST_ONNXRUNTIME = 1.18.0
+
+BIN = .venv/bin
+RUNTIME = .venv-runtime/bin/python
+OLDEST = .venv-oldest/bin/python
+SOURCES = $(shell find sise_ort runtime exporter cli -name '*.py') pyproject.toml
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/.export
+	$(BIN)/sise-ort demo
+
+test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
+	SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST) $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
+	SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST) $(BIN)/python -m pytest -n 2
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.export: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[cpu,export]'
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[cpu,dev]'
+	touch $@ .venv/.export
+
+# The runtime alone, as a wheel: once with the newest packages, once with the oldest.
+.venv-runtime/.installed: $(SOURCES)
+	test -x $(RUNTIME) || $(PYTHON) -m venv .venv-runtime
+	$(RUNTIME) -m pip install --quiet --upgrade '.[cpu]'
+	touch $@
+
+.venv-oldest/.installed: $(SOURCES)
+	test -x $(OLDEST) || $(OLDEST_PYTHON) -m venv .venv-oldest
+	$(OLDEST) -m pip install --quiet --upgrade '.[cpu]' onnxruntime==$(OLDEST_ONNXRUNTIME) 'numpy<2'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-runtime .venv-oldest build dist *.egg-info demo-out

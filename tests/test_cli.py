@@ -1,0 +1,180 @@
+"""The command line as a user meets it: files, exit codes, standard output for results only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from conftest import tiny_model
+
+from sise_ort.cli.main import COMMANDS, main
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def picture(tmp_path: Path, frame: Any) -> Path:
+    path = tmp_path / "strip.png"
+    cv2.imwrite(str(path), cv2.resize(frame, (96, 64))[..., ::-1])
+    return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name: str) -> None:
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {name}")
+    assert COMMANDS[name].rstrip(".") in result.stdout  # the group's one-liner is the command's first line
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from sise_ort.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'cv2', 'onnx', 'onnxruntime', 'torch', 'rich') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_export_then_explain(tmp_path: Path, tiny_onnx: Path, picture: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\nbee\ncat\n1\n")
+    bundle = tmp_path / "tiny.sise"
+    arguments = (
+        "export",
+        tiny_onnx,
+        "-o",
+        bundle,
+        "--mean",
+        "127.5,127.5,127.5",
+        "--std",
+        "127.5,127.5,127.5",
+        "--labels",
+        tmp_path / "names.txt",
+    )
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{bundle}\n"
+    assert "warning: the graph ends without Softmax or Sigmoid" in result.stderr
+    assert "block 3: 16 × 8 × 12  r3" in result.stderr
+    again = call(*arguments)
+    assert again.exit_code == 1 and "pass --force" in again.stderr
+    assert call(*arguments, "--force").exit_code == 0
+
+    result = call("explain", bundle, picture, "-o", tmp_path / "out", "--provider", "cpu", "--mu", "0.3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'out' / 'strip.png'}\n"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["strip.json", "strip.npy", "strip.png"]
+    assert "head: softmax (assumed)" in result.stderr
+
+    result = call(
+        "explain", bundle, picture, "-o", tmp_path / "two", "--target", "1", "--target-index", "1", "--json"
+    )
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(r["label"], r["target"]) for r in records] == [("1", 3), ("bee", 1)]
+    assert all(Path(f).is_file() for r in records for f in r["files"])
+
+
+def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path, tiny_bundle: Path, picture: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "b").mkdir()
+    second = tmp_path / "b" / "strip.png"
+    second.write_bytes(picture.read_bytes())
+    result = call("explain", tiny_bundle, tmp_path / "notes.txt", picture, second, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert (
+        "notes.txt: failed: " in result.stderr and "1 of 3 pictures could not be explained" in result.stderr
+    )
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["strip-1.png", "strip-2.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["explain", "BUNDLE", "PICTURE", "--mu", "1.5"], 2, "must be a number in [0, 1)"),
+        (["explain", "BUNDLE", "PICTURE", "--batch-size", "0"], 2, "--batch-size"),
+        (["explain", "BUNDLE"], 2, "PICTURES"),
+        (["explain", "BUNDLE", "PICTURE", "--target", "bea"], 1, "did you mean 'bee'"),
+        (["explain", "BUNDLE", "PICTURE", "--target-index", "9"], 1, "out of range"),
+        (["explain", "BUNDLE", "PICTURE", "--target", "positive", "--target", "bee"], 2, "stands alone"),
+        (["explain", "BUNDLE", "PICTURE", "--provider", "cuda"], 1, "provider cuda is not part"),
+        (["explain", "nothing.sise", "PICTURE"], 1, "there is no bundle"),
+        (["export", "nothing.onnx"], 1, "there is no model file"),
+        (["export", "ONNX"], 1, "--normalize imagenet|tf|none"),
+        (["export", "ONNX", "--normalize", "tf", "--mean", "1,2,3"], 2, "not both"),
+        (["export", "ONNX", "--mean", "a,b"], 2, "not a list of numbers"),
+        (["dance"], 2, "No such command"),
+    ],
+)
+def test_exit_codes(
+    arguments: list[str],
+    code: int,
+    words: str,
+    tiny_bundle: Path,
+    tiny_onnx: Path,
+    picture: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tiny_onnx.parent)
+    names = {"BUNDLE": tiny_bundle, "PICTURE": picture, "ONNX": tiny_onnx}
+    result = call(*[names.get(a, a) for a in arguments])
+    assert result.exit_code == code, result.output
+    assert words in result.stderr
+    assert result.stdout == ""
+
+
+def test_layers(tiny_onnx: Path, tmp_path: Path) -> None:
+    result = call("layers", tiny_onnx)
+    assert result.exit_code == 0
+    rows = {
+        line.split()[2] if line.startswith("block") else line.split()[0]: line
+        for line in result.stdout.splitlines()
+    }
+    assert rows["r3"].startswith("block 3") and "8 × 12" in rows["r3"]
+    assert "only pooled" in rows["p1"] and "before the first layer" in rows["x"]
+    result = call("layers", tiny_onnx, "--layers", "c2,r3")
+    assert [line.split()[2] for line in result.stdout.splitlines() if line.startswith("block")] == [
+        "c2",
+        "r3",
+    ]
+
+    model = tiny_model()
+    relu = next(n for n in model.graph.node if n.name == "" and n.output[0] == "r2")
+    relu.op_type = "Erf"
+    onnx.save(model, tmp_path / "erf.onnx")
+    result = call("layers", tmp_path / "erf.onnx")
+    assert result.exit_code == 1
+    assert "block 1" in result.stdout and "no gradient rule for operator Erf" in result.stderr
+
+
+def test_explain_every_positive_class(sigmoid_bundle: Path, picture: Path, tmp_path: Path) -> None:
+    result = call(
+        "explain", sigmoid_bundle, picture, "-o", tmp_path / "out", "--target", "positive", "--json"
+    )
+    assert result.exit_code == 0
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert records and all(r["confidence"] > 0.5 for r in records)
+    assert np.load(records[0]["files"][1]).shape == (64, 96)
+
+
+def test_doctor() -> None:
+    result = call("doctor")
+    assert result.exit_code == 0, result.output
+    assert "onnxruntime" in result.stdout and "Ready on cpu" in result.stdout
+
+
+def test_doctor_sees_both_onnxruntimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert "both installed and overwrite each other" in result.stdout

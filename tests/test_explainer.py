@@ -1,0 +1,187 @@
+"""The public API: targets, frames, results, saving."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import sise_ort
+from sise_ort.errors import FrameError, OutputError, ParameterError, ProviderError, TargetError
+
+
+@pytest.fixture(scope="module")
+def explainer(tiny_bundle: Path) -> sise_ort.Explainer:
+    return sise_ort.load(tiny_bundle, provider="cpu")
+
+
+def test_result(explainer: sise_ort.Explainer, frame: Any) -> None:
+    big = cv2.resize(frame, (120, 64), interpolation=cv2.INTER_CUBIC)
+    result = explainer.explain(big)
+    assert result.heatmap.shape == (32, 48) and result.heatmap.dtype == np.float32
+    assert result.heatmap.min() >= 0 and result.heatmap.max() == 1
+    assert result.frame_heatmap.shape == (64, 120) and result.frame_heatmap.dtype == np.float32
+    assert result.frame_heatmap.max() <= 1
+    assert result.visualization_maps.shape == (3, 32, 48)
+    assert len(result.mask_counts) == 3
+    assert result.label == ("ant", "bee", "cat", "1")[result.target]
+    p = np.exp(result.scores - result.scores.max())
+    assert result.confidence == pytest.approx(p[result.target] / p.sum(), rel=1e-5)
+    assert result.target == int(np.argmax(result.scores))
+    assert {"prepare", "extract", "select", "score", "fuse", "total"} == set(result.timings)
+    overlay = result.overlay()
+    assert overlay.shape == (64, 120, 3) and overlay.dtype == np.uint8
+    assert (overlay[result.frame_heatmap == 0] == big[result.frame_heatmap == 0]).all()
+
+
+def test_targets(explainer: sise_ort.Explainer, frame: Any) -> None:
+    assert explainer.explain(frame, 1).label == "bee"
+    assert explainer.explain(frame, np.int64(1)).target == 1
+    assert explainer.explain(frame, "1").target == 3  # the class that is named "1"
+    assert [r.target for r in explainer.explain(frame, ["cat", 0, None])][:2] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (4, "out of range: the network has classes 0 to 3"),
+        (-1, "out of range"),
+        ("bea", "did you mean 'bee'"),
+        ("zebra", "there are 4 labels"),
+        ([], "empty sequence"),
+        (1.5, "target is 1.5"),
+        ([True], "True"),
+        ("positive", "a softmax head does not have"),
+        ("not:bee", "only a sigmoid head knows"),
+    ],
+)
+def test_targets_that_are_refused(explainer: sise_ort.Explainer, frame: Any, target: Any, words: str) -> None:
+    with pytest.raises(TargetError, match=words):
+        explainer.explain(frame, target)
+
+
+def test_raw_scores_refuse_probabilities(tiny_onnx: Path, tmp_path: Path, frame: Any) -> None:
+    sise_ort.export(tiny_onnx, tmp_path / "raw.sise", normalize="tf", head="none")
+    raw = sise_ort.load(tmp_path / "raw.sise", provider="cpu")
+    for target in ("positive", "not:0"):
+        with pytest.raises(TargetError, match="raw scores, not probabilities"):
+            raw.explain(frame, target)
+    with pytest.raises(TargetError, match="the bundle has no labels"):
+        raw.explain(frame, "bee")
+    assert raw.explain(frame, 2).label == "class 2"
+    assert "score" in raw.explain(frame, 2).caption
+
+
+def test_one_output_and_its_absence(tmp_path: Path, frame: Any) -> None:
+    import onnx
+    from conftest import tiny_model
+
+    onnx.save(tiny_model(classes=1), tmp_path / "one.onnx")
+    sise_ort.export(tmp_path / "one.onnx", tmp_path / "one.sise", normalize="tf", labels=["defect"])
+    one = sise_ort.load(tmp_path / "one.sise", provider="cpu")
+    present, absent = one.explain(frame, ["defect", "not:defect"])
+    assert present.confidence + absent.confidence == pytest.approx(1)
+    assert (present.label, absent.label) == ("defect", "not defect")
+
+
+@pytest.mark.parametrize("mu", [-0.1, 1, "most"])
+def test_mu_out_of_range(explainer: sise_ort.Explainer, frame: Any, mu: Any) -> None:
+    with pytest.raises(ParameterError, match="mu is"):
+        explainer.explain(frame, mu=mu)
+
+
+def test_higher_mu_scores_fewer_masks(explainer: sise_ort.Explainer, frame: Any) -> None:
+    counts = [sum(explainer.explain(frame, mu=mu).mask_counts) for mu in (0.0, 0.3, 0.75)]
+    assert counts[0] > counts[1] > counts[2] > 0
+
+
+def test_frames_that_are_refused(explainer: sise_ort.Explainer, frame: Any) -> None:
+    with pytest.raises(FrameError, match="export with --frame-dtype float32"):
+        explainer.explain(frame.astype(np.float32))
+    with pytest.raises(FrameError, match="empty"):
+        explainer.explain(np.zeros((0, 4, 3), np.uint8))
+
+
+def test_nan_in_a_float_frame(tiny_onnx: Path, tmp_path: Path, frame: Any) -> None:
+    sise_ort.export(tiny_onnx, tmp_path / "f.sise", normalize="tf", frame_dtype="float32")
+    explainer = sise_ort.load(tmp_path / "f.sise", provider="cpu")
+    bad = frame.astype(np.float32)
+    assert explainer.explain(frame).heatmap.tobytes() == explainer.explain(bad).heatmap.tobytes()
+    bad[3, 4, 1] = np.nan
+    with pytest.raises(FrameError, match="1 values that are NaN"):
+        explainer.explain(bad)
+    sise_ort.export(tiny_onnx, tmp_path / "s.sise", mean=(0, 0, 0), std=(1e-4,) * 3, frame_dtype="float32")
+    with pytest.raises(FrameError, match="scores or gradients that are NaN or infinite"):  # overflow inside
+        sise_ort.load(tmp_path / "s.sise", provider="cpu").explain(np.full((32, 48, 3), 3e37, np.float32))
+
+
+def test_providers(tiny_bundle: Path) -> None:
+    assert "provider auto took cpu" in sise_ort.load(tiny_bundle).notes[-1]
+    with pytest.raises(ProviderError, match="provider cuda is not part of the installed onnxruntime"):
+        sise_ort.load(tiny_bundle, provider="cuda")
+    with pytest.raises(ParameterError, match="must be one of auto, cpu, cuda, tensorrt"):
+        sise_ort.load(tiny_bundle, provider="npu")
+    for size in (0, -3, 2.5, True):
+        with pytest.raises(ParameterError, match="batch_size"):
+            sise_ort.load(tiny_bundle, batch_size=size)  # type: ignore[arg-type]
+
+
+def test_a_provider_that_falls_back_is_an_error(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime claims CUDA and then runs on the CPU, as it does where libraries are missing."""
+    from sise_ort.runtime import providers
+
+    opened = providers.ort.InferenceSession
+    monkeypatch.setattr(
+        providers.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(
+        providers.ort,
+        "InferenceSession",
+        lambda model, options, **_: opened(model, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(
+        ProviderError, match="provider cuda was asked for, but onnxruntime runs on CPUExecutionProvider"
+    ):
+        sise_ort.load(tiny_bundle, provider="cuda")
+    explainer = sise_ort.load(tiny_bundle, provider="auto")
+    assert explainer.provider == "cpu"
+    assert "provider auto took cpu: provider cuda was asked for" in explainer.notes[-1]
+
+
+def test_save(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "strip 7.png"), frame[..., ::-1])
+    result = explainer.explain(tmp_path / "strip 7.png", "bee")
+    files = result.save(tmp_path / "deep" / "out")
+    assert [f.name for f in files] == ["strip-7-bee.png", "strip-7-bee.npy", "strip-7-bee.json"]
+    picture = cv2.imread(str(files[0]))
+    assert picture.shape[0] > 32 * (picture.shape[1] // 48)  # the frame, enlarged, and a caption
+    np.testing.assert_array_equal(np.load(files[1]), result.frame_heatmap)
+    record = json.loads(files[2].read_text())
+    assert record["label"] == "bee" and record["target"] == 1 and record["mu"] == 0.0
+    assert len(record["model"]["bundle_sha256"]) == 64
+    assert [b["masks"] for b in record["blocks"]] == list(result.mask_counts)
+    assert {"sise_ort", "numpy"} <= set(record["versions"]) and record["model"]["onnxruntime"]
+
+
+def test_save_where_nothing_can_be_written(
+    explainer: sise_ort.Explainer, frame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = explainer.explain(frame)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        result.save(tmp_path / "file")
+    written = result.save(tmp_path / "out", "a")
+    before = {p: p.read_bytes() for p in written}
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        result.save(tmp_path / "out", "a")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "out").iterdir()}
