@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -107,7 +106,9 @@ def explain_once(bundle: Path, mu: float) -> None:
     spec = explainer.manifest.input
     frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     result = explainer.explain(frame, mu=mu)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Linux's own high-water mark of this process; ru_maxrss would count the parent's memory at the fork as well.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(
         f"peak memory {peak:.0f} MiB: {spec.height}×{spec.width}, {sum(result.mask_counts)} masks, batch {explainer.model.batch_size}"
     )

@@ -77,7 +77,7 @@ class Provider:
         ProviderError : the session does not run on this provider.
         """
         name = "cuda" if self.name == "tensorrt" and phase != "predict" else self.name
-        return Session(_open(str(path), name, self._threads, full_precision=phase != "predict"), self.device)
+        return Session(_open(str(path), name, self._threads, phase=phase), self.device)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to where the provider keeps its tensors."""
@@ -145,20 +145,25 @@ def require_working(name: str) -> None:
             f"(it has {', '.join(available)}): pip install {extra}; `sise-ort doctor` tells more"
         )
     if name != "cpu":
-        _open(_probe_graph(), name, 0, full_precision=True)
+        _open(_probe_graph(), name)
 
 
-def _open(model: str | bytes, name: str, threads: int, *, full_precision: bool) -> Any:
+def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> Any:
+    """A session on one provider; `predict` may use TF32 and keeps its threads awake."""
     if name != "cpu" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
+    if phase in ("mask", "apply", "fuse"):
+        # Each session has threads of its own. If those of the small phases waited by spinning, they would take the
+        # cores from predict, which runs between them (measured on 2 cores: explaining took twice as long).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     cuda = {
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
-        "use_tf32": "0" if full_precision else "1",
+        "use_tf32": "1" if phase == "predict" else "0",
     }
     chains: dict[str, list[Any]] = {
         "cpu": [PROVIDERS["cpu"]],
@@ -205,7 +210,7 @@ def _probe_graph() -> bytes:
 
 def open_foreign(model: str | bytes) -> Session:
     """Open a model that is no phase of a bundle on the CPU (the exporter compares its work with it)."""
-    return Session(_open(model, "cpu", 0, full_precision=True), "cpu")
+    return Session(_open(model, "cpu"), "cpu")
 
 
 def version() -> str:
