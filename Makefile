@@ -44,7 +44,8 @@ lint: .venv/.dev
 
 .venv-oldest/.installed: $(SOURCES)
 	test -x $(OLDEST) || $(OLDEST_PYTHON) -m venv .venv-oldest
-	$(OLDEST) -m pip install --quiet --upgrade '.[cpu]' onnxruntime==$(OLDEST_ONNXRUNTIME) 'numpy<2'
+	$(OLDEST) -m pip install --quiet --upgrade '.[cpu]' onnxruntime==$(OLDEST_ONNXRUNTIME) \
+		numpy==1.24.* opencv-python-headless==4.8.0.* click==8.1.* rich==13.0.*
 	touch $@
 
 clean:

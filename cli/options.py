@@ -10,7 +10,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated numbers: one for gray, three for colour."""
 
     name = "R,G,B"
@@ -26,7 +26,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"'{value}' is not a list of numbers such as 123.7,116.3,103.5", param, ctx)
 
 
-class Names(click.ParamType[list[str]]):
+class Names(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated names."""
 
     name = "NAME,…"
@@ -35,7 +35,7 @@ class Names(click.ParamType[list[str]]):
         return value if isinstance(value, list) else [v.strip() for v in value.split(",") if v.strip()]
 
 
-class Mu(click.ParamType["float | str"]):
+class Mu(click.ParamType):  # type: ignore[type-arg]
     """A number in [0, 1) or "adaptive"."""
 
     name = "MU"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import MissingDependencyError, ParameterError, ProviderError
+from sise_ort.errors import MissingDependencyError, ParameterError, ProviderError, first_line
 
 try:
     import onnxruntime as ort
@@ -175,7 +175,7 @@ def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> A
     except Exception as error:
         what = "a small test graph" if isinstance(model, bytes) else f"'{model}'"
         raise ProviderError(
-            f"onnxruntime cannot open {what} on provider {name}: {_first_line(error)}"
+            f"onnxruntime cannot open {what} on provider {name}: {first_line(error)}"
         ) from error
     used = session.get_providers()
     if used[0] != PROVIDERS[name]:
@@ -184,11 +184,6 @@ def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> A
             "missing; `sise-ort doctor` says which"
         )
     return session
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _probe_graph() -> bytes:

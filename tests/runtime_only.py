@@ -18,6 +18,9 @@ importable = [name for name in ("torch", "onnx", "onnx_ir") if importlib.util.fi
 import onnxruntime  # noqa: E402
 
 sise_ort.load(bundle).explain(picture).save(out, "picture")
+from sise_ort.cli.explain import command  # noqa: E402
+
+command([bundle, picture, "-o", f"{out}/cli", "--mu", "0.5"], standalone_mode=False)
 message = ""
 try:
     sise_ort.export("model.onnx")

@@ -13,7 +13,7 @@ import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.errors import SourceError
+from sise_ort.errors import SourceError, first_line
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 
 OPSET, IR_VERSION = 20, 10
@@ -100,7 +100,7 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(proto, OPSET)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise SourceError(
-            f"the model's opset {version} cannot be converted to opset {OPSET}: {str(error).splitlines()[0]}. "
+            f"the model's opset {version} cannot be converted to opset {OPSET}: {first_line(error)}. "
             "Export it anew with opset_version=20."
         ) from error
 
@@ -222,6 +222,4 @@ def _infer_shapes(model: ir.Model) -> None:
                 ir.to_proto(model), check_type=True, strict_mode=True, data_prop=True
             )
         except (RuntimeError, onnx.shape_inference.InferenceError) as error:
-            raise SourceError(
-                f"the model's shapes do not fit together: {str(error).strip().splitlines()[0]}"
-            ) from error
+            raise SourceError(f"the model's shapes do not fit together: {first_line(error)}") from error

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sise_ort.bundle import file_sha256
-from sise_ort.errors import ProviderError, SourceError
+from sise_ort.errors import ProviderError, SourceError, first_line
 from sise_ort.exporter.sources.source import Source
 
 
@@ -32,7 +32,7 @@ def load_onnx(path: str | Path, output: str | None = None) -> Source:
     except FileNotFoundError as error:
         raise SourceError(f"'{path}': its external weights are missing: {error}") from error
     except onnx.checker.ValidationError as error:
-        raise SourceError(f"'{path}': its external weights cannot be read: {_first_line(error)}") from error
+        raise SourceError(f"'{path}': its external weights cannot be read: {first_line(error)}") from error
     except OSError as error:
         raise SourceError(f"'{path}' cannot be read: {error.strerror or error}") from error
     if not proto.graph.node:
@@ -71,8 +71,3 @@ class _Reference:
             fetched, _ = session.run({name: np.repeat(row[None], fixed, axis=0)}, fetch=[output])
             rows.append(fetched[output][:1])
         return np.concatenate(rows)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

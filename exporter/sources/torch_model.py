@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import MissingDependencyError, SourceError
+from sise_ort.errors import MissingDependencyError, SourceError, first_line
 from sise_ort.exporter.sources.cleaning import OPSET
 from sise_ort.exporter.sources.source import Source
 
@@ -179,9 +179,7 @@ def from_module(
                 verbose=False,
             )
     except Exception as error:
-        raise SourceError(
-            f"torch cannot export '{name}' to ONNX: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise SourceError(f"torch cannot export '{name}' to ONNX: {first_line(error)}") from error
     assert program is not None
 
     def reference(inputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -205,7 +203,7 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise SourceError(
-            f"'{path}' cannot be loaded as weights alone ({str(error).strip().splitlines()[0]}). A file that holds a "
+            f"'{path}' cannot be loaded as weights alone ({first_line(error)}). A file that holds a "
             "whole pickled model runs code when it is opened: save net.state_dict() instead"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
