@@ -6,6 +6,9 @@ CPU without a word.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +154,10 @@ def require_working(name: str) -> None:
 def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> Any:
     """A session on one provider; `predict` may use TF32 and keeps its threads awake."""
     if name != "cpu" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # it prints what is missing; that is said in an error below
+            ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -170,6 +176,9 @@ def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> A
         "cuda": [(PROVIDERS["cuda"], cuda)],
         "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], cuda)],
     }
+    ort.set_default_logger_severity(
+        4 if name != "cpu" else 2
+    )  # what does not start is an error of ours, below
     try:
         session = ort.InferenceSession(model, options, providers=chains[name], enable_fallback=0)
     except Exception as error:
@@ -179,9 +188,14 @@ def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> A
         ) from error
     used = session.get_providers()
     if used[0] != PROVIDERS[name]:
+        library = missing_library(name)
+        reason = (
+            f"the library {library} is missing"
+            if library
+            else "no GPU or driver, or they do not fit its build"
+        )
         raise ProviderError(
-            f"provider {name} was asked for, but onnxruntime runs on {', '.join(used)}: its libraries or the GPU are "
-            "missing; `sise-ort doctor` says which"
+            f"provider {name} was asked for, but onnxruntime runs on {', '.join(used)}: {reason}"
         )
     return session
 
@@ -215,8 +229,6 @@ def version() -> str:
 
 def missing_library(name: str) -> str:
     """The shared library that keeps a GPU provider from loading, "" if none does or it is not installed."""
-    import ctypes
-
     stem = {"cuda": "cuda", "tensorrt": "tensorrt"}.get(name)
     folder = Path(ort.__file__).parent / "capi"
     library = folder / f"libonnxruntime_providers_{stem}.so"
