@@ -87,6 +87,7 @@ def _read_file(path: Path) -> NDArray[Any]:
         raise FrameError(f"picture '{path}' cannot be read: {error.strerror or error}") from error
     if data.size == 0:
         raise FrameError(f"picture '{path}' is empty (0 bytes)")
+    _require_whole(path, data.tobytes())
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         if picture is not None and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
@@ -108,6 +109,15 @@ def _read_file(path: Path) -> NDArray[Any]:
             raise FrameError(f"picture '{path}' has transparent pixels; put it on a background first")
         picture = picture[:, :, :3]
     return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _require_whole(path: Path, data: bytes) -> None:
+    """Refuse truncated JPEG and PNG files: OpenCV fills what is missing with gray and says nothing."""
+    cut = (data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")) or (
+        data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
+    )
+    if cut:
+        raise FrameError(f"picture '{path}' is truncated: its end is missing")
 
 
 def to_channels(frame: NDArray[Any], channels: int) -> NDArray[Any]:

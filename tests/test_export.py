@@ -458,6 +458,15 @@ def test_full_disk_and_interruption_leave_nothing(
     assert before == ({p.name: p.read_bytes() for p in target.iterdir()} if exists else {})
 
 
+def test_read_only_folder(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # who runs tests as root may write anywhere
+    with pytest.raises(OutputError, match=r"cannot write to .*: Permission denied"):
+        sise_ort.export(tiny_onnx, tmp_path / "t.sise", **OPTIONS)
+
+
 def test_unwritable_target(tmp_path: Path, tiny_onnx: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):

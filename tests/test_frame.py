@@ -54,7 +54,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     [
         (b"", r"is empty \(0 bytes\)"),
         (b"hello, I am text", "not a picture"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "not a picture|cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "is truncated"),
     ],
 )
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) -> None:
@@ -62,6 +62,18 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) 
     path.write_bytes(content)
     with pytest.raises(FrameError, match=words):
         read_frame(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_truncated_files(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path / f"a.{suffix}", COLOR)
+    data = path.read_bytes()
+    path.write_bytes(data + b"what a camera adds behind the end")
+    assert read_frame(path).shape == COLOR.shape
+    for share in (0.5, 0.9, 0.99):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(FrameError, match="is truncated"):
+            read_frame(path)
 
 
 def test_missing_16_bit_and_folder(tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from gradcheck import relative
 from pointing import boxed_pictures, point
 
 import sise_ort
+from sise_ort.exporter.sources import torch_model
 
 MODELS: dict[str, dict[str, Any]] = {
     "squeezenet1.1_fp32": {"normalize": "imagenet"},
@@ -36,6 +40,34 @@ def test_export_and_explain(name: str, shared_data: Path, tmp_path: Path) -> Non
         right += result.target == label
         assert result.heatmap.max() == 1 and result.frame_heatmap.shape == (227, 227)
     assert right >= 5  # preprocessing and labels are right: these networks know two pictures in three
+
+
+def test_gradients_of_a_trained_network(shared_data: Path, tmp_path: Path) -> None:
+    """SqueezeNet 1.1 with its real weights against torch in float64."""
+    source = onnx.load(shared_data / "models" / "squeezenet1.1_fp32.onnx")
+    net = torch_model._torchvision().models.squeezenet1_1(weights=None).eval().double()
+    tensors = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in source.graph.initializer}
+    used = [name for node in source.graph.node if node.op_type == "Conv" for name in node.input[1:]]
+    order = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    for module, weight, bias in zip(order, used[::2], used[1::2], strict=True):
+        module.weight.data.copy_(tensors[weight])
+        module.bias.data.copy_(tensors[bias])
+    seen: list[torch.Tensor] = []
+    for path in ("features.1", "features.4", "features.7", "classifier.2"):
+        net.get_submodule(path).register_forward_hook(lambda _, __, output: seen.append(output))
+
+    explainer = sise_ort.load(bundle_of("squeezenet1.1_fp32", shared_data, tmp_path), provider="cpu")
+    for picture, label, _ in boxed_pictures(shared_data)[:5]:
+        frame, _ = explainer.prepare(picture)
+        extracted = explainer.model.extract(explainer.model.upload(frame), [label], 0.0)
+        facts = explainer.manifest.preprocessing
+        x = torch.tensor((frame - np.array(facts.mean)) / np.array(facts.std)).permute(2, 0, 1)[None]
+        seen.clear()
+        scores = net(x)
+        assert relative(extracted.scores, scores[0].detach().numpy()) < 1e-5
+        for b, gradient in enumerate(torch.autograd.grad(scores[0, label], seen)):
+            assert relative(extracted.features[b].numpy(), seen[b].detach().numpy()) < 1e-5
+            assert relative(extracted.gradients[b].numpy(), gradient.numpy()) < (1e-4 if b == 3 else 2e-2)
 
 
 @pytest.mark.slow
