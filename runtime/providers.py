@@ -21,8 +21,13 @@ from sise_ort.errors import MissingDependencyError, ParameterError, ProviderErro
 try:
     import onnxruntime as ort
 except ImportError as error:
+    what = (
+        "is not installed"
+        if isinstance(error, ModuleNotFoundError)
+        else f"cannot be imported ({first_line(error)})"
+    )
     raise MissingDependencyError(
-        "onnxruntime is not installed: pip install 'sise-ort[cpu]', or 'sise-ort[gpu]' for an NVIDIA GPU"
+        f"onnxruntime {what}: pip install 'sise-ort[cpu]', or 'sise-ort[gpu]' for an NVIDIA GPU"
     ) from error
 
 PROVIDERS = {

@@ -196,9 +196,9 @@ def describe(node: ir.Node) -> str:
     return f"operator {domain}{node.op_type} (node {name})"
 
 
-def batched_shape(op: Ops, value: ir.Value) -> ir.Value:
-    """The shape of `value` with -1 in place of the batch, for reshaping a gradient of any batch."""
+def batched_shape(op: Ops, value: ir.Value, batch: int = -1) -> ir.Value:
+    """The shape of `value` with another batch: -1 to reshape a gradient of any batch, 1 to expand one."""
     dims = static_shape(value)
     if all(d is not None for d in dims[1:]):
-        return op.constant([-1, *[int(d) for d in dims[1:] if d is not None]])
-    return op.Concat(op.constant([-1]), op.Shape(value, start=1), axis=0)
+        return op.constant([batch, *[int(d) for d in dims[1:] if d is not None]])
+    return op.Concat(op.constant([batch]), op.Shape(value, start=1), axis=0)

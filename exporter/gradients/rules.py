@@ -178,9 +178,14 @@ def max_pool(op: Ops, node: ir.Node, g: ir.Value, _: Gradient = None) -> Gradien
         node.resize_outputs(2)
     indices = node.outputs[1]
     indices.name = indices.name or f"{node.outputs[0].name}/indices"
-    size = op.ReduceProd(op.Shape(x, start=1), keepdims=1)
-    places = op.Mod(op.Reshape(indices, op.Concat(op.Shape(x, end=1), op.constant([-1]), axis=0)), size)
-    flat = op.Reshape(g, op.Concat(op.Shape(g, end=1), op.constant([-1]), axis=0))
+    dims = static_shape(x)[1:]
+    if None in dims:
+        size = op.ReduceProd(op.Shape(x, start=1), keepdims=1)
+    else:
+        size = op.constant([int(np.prod([d or 0 for d in dims]))])
+    rows = op.constant([0, -1])  # the batch as it is, everything else in one row
+    places = op.Mod(op.Reshape(indices, rows), size)
+    flat = op.Reshape(g, rows)
     zeros = op.Expand(0.0, op.Concat(op.Shape(g, end=1), size, axis=0))
     everywhere = op.ScatterElements(zeros, op.Expand(places, op.Shape(flat)), flat, axis=1, reduction="add")
     return op.Reshape(everywhere, batched_shape(op, x))
@@ -255,8 +260,7 @@ def _repeat_mean(op: Ops, g: ir.Value, x: ir.Value, axes: list[int]) -> ir.Value
         count = op.Cast(op.ReduceProd(op.Gather(op.Shape(x), op.constant(axes))), to=op.dtype)
     else:
         count = op.constant(float(np.prod(np.array(dims, dtype=float))))
-    size = op.Concat(op.constant([1]), op.Shape(x, start=1), axis=0)
-    return op.Expand(op.Div(g, count), size)
+    return op.Expand(op.Div(g, count), batched_shape(op, x, 1))
 
 
 # Shape and arrangement ------------------------------------------------------------------------------

@@ -81,9 +81,7 @@ def _otsu(op: Ops, maps: ir.Value) -> ir.Value:
     """
     double = ir.DataType.DOUBLE
     levels = op.Min(op.Floor(op.Mul(maps, float(OTSU_BINS))), float(OTSU_BINS - 1))
-    bins = op.Cast(
-        op.Reshape(levels, op.Concat(op.Shape(maps, end=1), op.constant([-1]), axis=0)), to=ir.DataType.INT64
-    )
+    bins = op.Cast(op.Reshape(levels, op.constant([0, -1])), to=ir.DataType.INT64)
     empty = op.Expand(0.0, op.Concat(op.Shape(maps, end=1), op.constant([OTSU_BINS]), axis=0))
     ones = op.Expand(1.0, op.Shape(bins))
     histogram = op.Cast(op.ScatterElements(empty, bins, ones, axis=1, reduction="add"), to=double)

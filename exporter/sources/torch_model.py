@@ -27,8 +27,13 @@ try:
     from torch import nn
     from torch.nn import Module as Module
 except ImportError as error:
+    what = (
+        "is not installed"
+        if isinstance(error, ModuleNotFoundError)
+        else f"cannot be imported ({first_line(error)})"
+    )
     raise MissingDependencyError(
-        "PyTorch is not installed, which models from torchvision or PyTorch need: "
+        f"PyTorch {what}, which models from torchvision or PyTorch need: "
         "pip install 'sise-ort[cpu,torch]'; an .onnx file needs only 'sise-ort[cpu,export]'"
     ) from error
 
