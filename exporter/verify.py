@@ -54,7 +54,10 @@ def compare(
     images = [model.upload(frame) for frame in frames]
     scores, confidence = model.predict(np.concatenate([model.apply(image, ones) for image in images]))
     extracted = np.stack([model.extract(image, [-1], 0.0).scores for image in images])
-    ours = {"": scores, "LogSoftmax": np.log(np.maximum(confidence, 1e-38))}.get(activation, confidence)
+    z = scores.astype(np.float64)
+    log_softmax = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    known: dict[str, NDArray[Any]] = {"": scores, "LogSoftmax": log_softmax}
+    ours = known.get(activation, confidence)
     if ours.shape != theirs.shape:
         raise ExportError(
             f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}"
