@@ -197,10 +197,11 @@ def module_path(value: ir.Value) -> str:
     if scopes:
         names = [s for s in ast.literal_eval(scopes)[:-1] if s]
         return str(names[-1]) if names else ""
-    parts = [p for p in (node.name or "").split("/") if p]
-    if (node.name or "").startswith("/") and len(parts) > 1:  # TorchScript: /layer1/layer1.0/relu/Relu
-        path = ""
-        for part in parts[:-1]:
-            path = part if not path or part.startswith(path + ".") else f"{path}.{part}"
-        return path
-    return ""
+    parts = [p for p in (node.name or "").split("/") if p][:-1]
+    if not (node.name or "").startswith("/") or not parts:
+        return ""
+    path = last = parts[0]  # TorchScript: /layer1/layer1.0/relu/Relu is layer1.0.relu
+    for part in parts[1:]:
+        path = path.removesuffix(last) + part if part.startswith(last + ".") else f"{path}.{part}"
+        last = part
+    return path
