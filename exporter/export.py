@@ -246,11 +246,12 @@ def _move_into_place(folder: Path, target: Path, force: bool) -> None:
         folder.rename(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(old / "bundle")
     try:
+        target.rename(old / "bundle")
         folder.rename(target)
     except BaseException:
-        (old / "bundle").rename(target)
+        if not target.exists() and (old / "bundle").exists():
+            (old / "bundle").rename(target)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -108,12 +108,15 @@ class Explainer:
         picture = read_frame(frame, color)
         fitted, placement = self._fit(picture)
         name = str(frame) if isinstance(frame, (str, Path)) else ""
-        several = target == POSITIVE or (isinstance(target, Iterable) and not isinstance(target, str))
+        every_positive = (
+            isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels
+        )
+        several = every_positive or (isinstance(target, Iterable) and not isinstance(target, str))
         image = self._model.upload(fitted)
         prepared_at = time.perf_counter()
 
         passes = 0
-        if target == POSITIVE and POSITIVE not in self.manifest.labels:
+        if every_positive:
             questions, passes = self._positive(image), 1
             if not questions:
                 return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -150,10 +151,7 @@ def write_file(path: Path, content: bytes) -> Path:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part_left = part
-        try:
-            part_left.unlink(missing_ok=True)
-        except OSError:
-            part_left = path  # the folder cannot be changed at all: nothing was written either
+        with contextlib.suppress(OSError):  # where not even this works, nothing was written
+            part.unlink(missing_ok=True)
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
     return path

@@ -89,6 +89,16 @@ def test_one_output_and_its_absence(tmp_path: Path, frame: Any) -> None:
     assert (present.label, absent.label) == ("defect", "not defect")
 
 
+def test_classes_that_are_named_like_a_question(tiny_onnx: Path, tmp_path: Path, frame: Any) -> None:
+    labels = ["positive", "not:bee", "bee", "cat"]
+    sise_ort.export(tiny_onnx, tmp_path / "t.sise", normalize="tf", head="sigmoid", labels=labels)
+    explainer = sise_ort.load(tmp_path / "t.sise", provider="cpu")
+    assert explainer.explain(frame, "positive").target == 0
+    assert explainer.explain(frame, "not:bee").label == "not:bee"
+    assert explainer.explain(frame, "not:cat").label == "not cat"
+    assert [r.target for r in explainer.explain(frame, np.array([2, 1]))] == [2, 1]
+
+
 @pytest.mark.parametrize("mu", [-0.1, 1, "most"])
 def test_mu_out_of_range(explainer: sise_ort.Explainer, frame: Any, mu: Any) -> None:
     with pytest.raises(ParameterError, match="mu is"):
