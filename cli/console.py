@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -26,7 +27,7 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None] | None
         yield None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("masks"),
@@ -54,9 +55,9 @@ def print_table(headers: list[str], rows: list[list[Any]], *, right: tuple[int, 
             ]
             click.echo("  ".join(parts).rstrip())
         return
-    table = Table(*headers, box=None, pad_edge=False)
-    for i in right:
-        table.columns[i].justify = "right"
+    table = Table(box=None, pad_edge=False)
+    for i, header in enumerate(headers):  # names are folded, never cut: they are to be copied
+        table.add_column(header, justify="right" if i in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*[str(c) for c in row])
+        table.add_row(*[escape(str(c)) for c in row])
     console.print(table)
