@@ -58,8 +58,6 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
             "warning: the graph ends without Softmax or Sigmoid, so softmax is assumed. "
             "If the network is multi-label, export again with --head sigmoid"
         )
-    for note in manifest.notes:
-        say(f"note: {note}")
     for b, layer in enumerate(manifest.layers, 1):
         say(f"block {b}: {layer.channels} × {layer.height} × {layer.width}  {layer.module or layer.tensor}")
     click.echo(target)

@@ -19,14 +19,8 @@ def command(source: str, layers: list[str] | None, **options: Any) -> None:
     each resolution is a block's output. Pass the names of others to --layers, here and at export.
     """
     from sise_ort.cli.console import print_table
-    from sise_ort.errors import MissingDependencyError
+    from sise_ort.exporter import list_layers
 
-    try:
-        from sise_ort.exporter.export import list_layers
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"reading models needs the package '{error.name}': pip install 'sise-ort[cpu,export]'"
-        ) from error
     found, chosen, problem = list_layers(source, layers=layers, **options)
     number = {c.tensor: b for b, c in enumerate(chosen, 1)}
     listed = found + [c for c in chosen if c.tensor not in {f.tensor for f in found}]

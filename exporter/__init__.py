@@ -8,12 +8,13 @@ from sise_ort.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from sise_ort.exporter.export import export_bundle as export_bundle
+    from sise_ort.exporter.export import list_layers as list_layers
 
-__all__ = ["export_bundle"]
+__all__ = ["export_bundle", "list_layers"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "export_bundle":
+    if name not in __all__:
         raise AttributeError(f"module 'sise_ort.exporter' has no attribute '{name}'")
     try:
         import onnx  # noqa: F401
@@ -23,6 +24,6 @@ def __getattr__(name: str) -> Any:
             f"exporting needs the package '{error.name}': pip install 'sise-ort[cpu,export]' for .onnx files, "
             "'sise-ort[cpu,torch]' for models from PyTorch"
         ) from error
-    from sise_ort.exporter.export import export_bundle
+    from sise_ort.exporter import export
 
-    return export_bundle
+    return getattr(export, name)

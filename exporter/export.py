@@ -179,7 +179,6 @@ def export_bundle(
                 "onnx": onnx.__version__,
                 "onnx_ir": ir.__version__,
             },
-            notes=cleaned.notes,
             files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         )
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

@@ -38,7 +38,7 @@ class Explainer:
         self._model = BundleModel(bundle, provider, batch_size)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
-        notes = list(self.manifest.notes)
+        notes = []
         if self.manifest.head.assumed:
             notes.append(
                 f"head: {self.manifest.head.words}; a multi-label network needs `export --head sigmoid` instead"

@@ -47,7 +47,6 @@ class Provider:
     Parameters
     ----------
     name : "auto", "cpu", "cuda" or "tensorrt"; "auto" takes cuda where it works, else cpu.
-    threads : threads per operator on the CPU; 0 leaves the choice to ONNX Runtime.
 
     Raises
     ------
@@ -55,10 +54,9 @@ class Provider:
     ProviderError : the provider is not part of the installed onnxruntime, or does not start.
     """
 
-    def __init__(self, name: str = "auto", threads: int = 0) -> None:
+    def __init__(self, name: str = "auto") -> None:
         if name not in CHOICES:
             raise ParameterError(f"provider is {name!r}; it must be one of {', '.join(CHOICES)}")
-        self._threads = threads
         self.note = ""
         if name == "auto":
             self.name, self.note = self._choose()
@@ -85,7 +83,7 @@ class Provider:
         ProviderError : the session does not run on this provider.
         """
         name = "cuda" if self.name == "tensorrt" and phase != "predict" else self.name
-        return Session(_open(str(path), name, self._threads, phase=phase), self.device)
+        return Session(_open(str(path), name, phase), self.device)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to where the provider keeps its tensors."""
@@ -138,7 +136,7 @@ class Session:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
         outputs = binding.get_outputs()[len(into or {}) :]
-        kept = dict(zip(keep, outputs, strict=False))
+        kept = dict(zip(keep, outputs[: len(keep)], strict=True))
         fetched = {name: value.numpy() for name, value in zip(fetch, outputs[len(keep) :], strict=True)}
         return fetched, kept
 
@@ -156,7 +154,7 @@ def require_working(name: str) -> None:
         _open(_probe_graph(), name)
 
 
-def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> Any:
+def _open(model: str | bytes, name: str, phase: str = "") -> Any:
     """A session on one provider; `predict` may use TF32 and keeps its threads awake."""
     if name != "cpu" and hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(
@@ -165,8 +163,6 @@ def _open(model: str | bytes, name: str, threads: int = 0, phase: str = "") -> A
             ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if threads:
-        options.intra_op_num_threads = threads
     if phase in ("mask", "apply", "fuse"):
         # Each session has threads of its own. If those of the small phases waited by spinning, they would take the
         # cores from predict, which runs between them (measured on 2 cores: explaining took twice as long).

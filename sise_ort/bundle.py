@@ -101,7 +101,6 @@ class Manifest:
     labels: tuple[str, ...]
     precision: str
     origin: Mapping[str, Any]
-    notes: tuple[str, ...]
     files: Mapping[str, str]
 
     def to_json(self) -> str:
@@ -120,6 +119,8 @@ _CHOICES = {
     ("preprocessing", "color"): ("rgb", "bgr", "gray"),
     ("preprocessing", "hidden"): ("mean", "black"),
     ("fit", "mode"): ("stretch", "crop", "letterbox"),
+    ("fit", "shrink"): ("INTER_AREA",),
+    ("fit", "enlarge"): ("INTER_LINEAR",),
     ("head", "kind"): ("softmax", "sigmoid", "none"),
 }
 
@@ -187,8 +188,7 @@ def _parse(facts: dict[str, Any]) -> Manifest:
     for key, kind in _NESTED.items():
         values[key] = _record(kind, values[key])
     values["layers"] = tuple(_record(Layer, layer) for layer in values["layers"])
-    for key in ("labels", "notes"):
-        values[key] = tuple(str(v) for v in values[key])
+    values["labels"] = tuple(str(label) for label in values["labels"])
     manifest = Manifest(**values)
     for (part, name), allowed in _CHOICES.items():
         value = getattr(getattr(manifest, part), name)

@@ -73,6 +73,7 @@ def test_missing_and_damaged_files_are_named(bundle: Path, name: str) -> None:
         (lambda m: m.pop("head"), "damaged"),
         (lambda m: m["head"].update(kind="magic"), "head.kind is 'magic'"),
         (lambda m: m["input"].update(depth=3), "damaged"),
+        (lambda m: m["fit"].update(shrink="INTER_CUBIC"), "fit.shrink is 'INTER_CUBIC'"),
         (lambda m: m["labels"].pop(), "3 labels for 4 classes"),
         (lambda m: m["files"].pop("mask.onnx"), "does not list mask.onnx"),
         (lambda m: m["files"].update({"../evil": "0"}), "outside the bundle"),

@@ -33,7 +33,6 @@ class CleanNetwork:
     channels: int
     height: int
     width: int
-    notes: tuple[str, ...] = ()
 
 
 def clean(
