@@ -88,3 +88,43 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     """The value of a node's attribute, or the operator's default."""
     found = node.attributes.get(name)
     return default if found is None else found.value
+
+
+def input_of(node: ir.Node, index: int = 0) -> ir.Value:
+    """An input that the operator cannot do without.
+
+    Raises
+    ------
+    ValueError : it is missing.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        raise ValueError(f"input {index} is missing")
+    return value
+
+
+def constant_input(node: ir.Node, index: int, what: str) -> NDArray[Any] | None:
+    """The data of an optional input that must be constant; None where it is left out.
+
+    Raises
+    ------
+    ValueError : it is computed while running; `what` names it.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    found = constant_array(value)
+    if value is not None and found is None:
+        raise ValueError(f"{what} computed while running: only constants are covered")
+    return found
+
+
+def axis_after_batch(node: ir.Node, default: int = -1) -> int:
+    """The attribute `axis` counted from the front.
+
+    Raises
+    ------
+    ValueError : it is the batch, or the rank is unknown.
+    """
+    axis = int(attribute(node, "axis", default)) % len(static_shape(input_of(node)))
+    if axis == 0:
+        raise ValueError("it works along the batch")
+    return axis

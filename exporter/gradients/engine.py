@@ -7,10 +7,12 @@ tensors may have batch 1 where gradients have batch K (K classes of one picture)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sise_ort.errors import GradientError
 from sise_ort.exporter.ops import Ops, static_shape
@@ -41,6 +43,7 @@ WITHOUT_GRADIENT = frozenset(
     """And ArgMax ArgMin Ceil ConstantOfShape Equal EyeLike Floor Greater GreaterOrEqual IsInf IsNaN Less
     LessOrEqual NonZero Not OneHot Or Range Round Shape Sign Size Xor""".split()
 )
+_REAL = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 def register(
@@ -64,6 +67,14 @@ def rule_of(node: ir.Node) -> Rule | None:
     return RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
 
 
+def passes_gradient(node: ir.Node) -> bool:
+    """Whether the outputs change with small changes of the inputs."""
+    if node.op_type == "Cast":
+        source = node.inputs[0]
+        return ir.DataType(node.attributes["to"].value) in _REAL and source is not None and source.dtype in _REAL
+    return node.op_type not in WITHOUT_GRADIENT
+
+
 def nodes_between(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
     """Nodes through which a gradient flows from `output` to any of `roots`, in the order of execution."""
     producer = output.producer()
@@ -73,7 +84,7 @@ def nodes_between(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
     downstream: set[ir.Value] = set(roots)
     forward: list[ir.Node] = []
     for node in graph:
-        if node.op_type in WITHOUT_GRADIENT or not any(v in downstream for v in node.inputs if v is not None):
+        if not any(v in downstream for v in node.inputs if v is not None) or not passes_gradient(node):
             continue
         downstream.update(node.outputs)
         forward.append(node)
@@ -128,7 +139,7 @@ def differentiate(op: Ops, output: ir.Value, seed: ir.Value, roots: Sequence[ir.
         incoming = [collect(value) for value in node.outputs]
         if not any(incoming):
             continue
-        for value, gradient in zip(node.inputs, _pull_back(op, node, incoming), strict=True):
+        for value, gradient in zip(node.inputs, _pull_back(op, node, incoming, active), strict=True):
             if value is None or value not in active:
                 continue
             if gradient is None:
@@ -142,7 +153,10 @@ def differentiate(op: Ops, output: ir.Value, seed: ir.Value, roots: Sequence[ir.
     return [gradients[root] for root in roots]
 
 
-def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gradient]:
+def _pull_back(
+    op: Ops, node: ir.Node, incoming: Sequence[Gradient], active: Container[ir.Value | None]
+) -> list[Gradient]:
+    """One gradient per input; those of inputs that are not `active` mean nothing."""
     rule = rule_of(node)
     if rule is None:
         raise GradientError(
@@ -158,8 +172,8 @@ def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gra
         if rule.broadcasts:
             gradients = [
                 g
-                if g is None or value is None or value.is_initializer()
-                else _unbroadcast(op, g, value, node)
+                if g is None or value is None or value not in active
+                else _unbroadcast(op, g, value, node.outputs[0])
                 for value, g in zip(node.inputs, gradients, strict=True)
             ]
     except ValueError as error:
@@ -167,26 +181,46 @@ def _pull_back(op: Ops, node: ir.Node, incoming: Sequence[Gradient]) -> list[Gra
     return gradients
 
 
-def _unbroadcast(op: Ops, gradient: ir.Value, value: ir.Value, node: ir.Node) -> Gradient:
-    """Sum a gradient of the output's shape over the axes along which `value` was repeated."""
-    result = node.outputs[0]
-    if value.shape is None or result.shape is None:
-        raise ValueError(
-            f"the shape of tensor '{(value if value.shape is None else result).name}' is unknown"
-        )
-    ours, theirs = list(value.shape.dims), list(result.shape.dims)
-    if len(ours) < len(theirs):
+def _unbroadcast(op: Ops, gradient: ir.Value, value: ir.Value, result: ir.Value) -> Gradient:
+    """Sum a gradient of the shape of `result` over the axes along which `value` was repeated."""
+    rank = len(static_shape(value))
+    if rank < len(static_shape(result)):
         return None  # axis 0 would not be the batch: only constants may be of lower rank
+    return sum_repeated(op, gradient, value, result, range(1, rank))
+
+
+def sum_repeated(
+    op: Ops, gradient: ir.Value, value: ir.Value, result: ir.Value, axes: Iterable[int]
+) -> Gradient:
+    """Sum `gradient` over those of `axes` along which `value` was repeated in `result`; None if ranks differ."""
+    ours, theirs = static_shape(value), static_shape(result)
+    if len(ours) != len(theirs):
+        return None
     repeated = []
-    for axis in range(1, len(ours)):
+    for axis in axes:
         if ours[axis] == 1 and theirs[axis] != 1:
             repeated.append(axis)
-        elif ours[axis] != theirs[axis] and ours[axis] != 1:
-            raise ValueError(
-                f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
-                f"'{result.name}' {result.shape}; export with a fixed --input-size"
-            )
+        elif ours[axis] != 1 and value.shape is not None and result.shape is not None:
+            if value.shape[axis] != result.shape[axis]:
+                raise ValueError(
+                    f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
+                    f"'{result.name}' {result.shape}; export with a fixed --input-size"
+                )
     return op.ReduceSum(gradient, repeated, keepdims=1) if repeated else gradient
+
+
+def along_axis(op: Ops, gradient: ir.Value, matrix: NDArray[np.float64], axis: int, rank: int) -> ir.Value:
+    """Pull a gradient back through y = matrix · x along one axis (not the batch) of a tensor of `rank` axes.
+
+    matrix : [new length, old length].
+    """
+    if axis == rank - 1:
+        return op.MatMul(gradient, matrix)
+    if axis == rank - 2:
+        return op.MatMul(matrix.T, gradient)
+    order = [i for i in range(rank) if i != axis] + [axis]
+    moved = op.MatMul(op.Transpose(gradient, perm=order), matrix)
+    return op.Transpose(moved, perm=[int(i) for i in np.argsort(order)])
 
 
 def describe(node: ir.Node) -> str:
