@@ -62,14 +62,14 @@ def explain_ratio(bundle: Path, mu: float, rounds: int) -> None:
 def torch_ratio(name: str, bundle: Path, rounds: int) -> None:
     import torch
 
-    from sise_ort.exporter.sources.torch_model import _torchvision
+    from sise_ort.exporter.sources.torch_model import torchvision_package
 
     explainer = sise_ort.load(bundle, provider="cpu")
     model, layers = explainer.model, explainer.manifest.layers
     spec = explainer.manifest.input
     frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     image = model.upload(frame)
-    net = _torchvision().models.get_model(name, weights=None).eval().requires_grad_(False)
+    net = torchvision_package().models.get_model(name, weights=None).eval().requires_grad_(False)
     seen: dict[str, torch.Tensor] = {}
     for layer in layers:
         module = net.get_submodule(layer.module)

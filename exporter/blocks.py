@@ -15,6 +15,7 @@ import onnx_ir as ir
 from sise_ort.errors import ExportError, GradientError, NoBlocksError
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe
+from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
 
 SHRINK = 1.5
 POOLING = frozenset(
@@ -29,7 +30,7 @@ class Candidate:
     """A tensor that may serve as a block's output.
 
     tensor : name in the graph; module : module path where the file has one, else "".
-    why_not : why it is never chosen ("" if it may be).
+    why_not : why it is never chosen ("" if it may be). axes : where channels, height and width lie in it.
     """
 
     tensor: str
@@ -38,6 +39,7 @@ class Candidate:
     height: int
     width: int
     why_not: str = ""
+    axes: Axes = CHANNELS_FIRST
 
 
 def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
@@ -64,14 +66,15 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
 
 
 def candidates(graph: ir.Graph) -> list[Candidate]:
-    """All bottlenecks that are feature maps, [n, channels, height, width], with what speaks against each."""
+    """All bottlenecks that are feature maps, with what speaks against each."""
     result = []
+    axes = feature_axes(graph)
     learned: set[ir.Value] = set()
     for node in graph:
         if node.op_type in LEARNED or any(v in learned for v in node.inputs if v is not None):
             learned.update(node.outputs)
     for value in bottlenecks(graph):
-        size = feature_size(value)
+        size = feature_size(value, axes.get(value))
         if size is None:
             continue
         why_not = ""
@@ -81,7 +84,7 @@ def candidates(graph: ir.Graph) -> list[Candidate]:
             why_not = "pooled to 1×1"
         elif _only_pooled(value):
             why_not = "only pooled"
-        result.append(Candidate(value.name or "", module_path(value), *size, why_not=why_not))
+        result.append(Candidate(value.name or "", module_path(value), *size, why_not, axes[value]))
     return result
 
 
@@ -90,8 +93,16 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
 
     Raises
     ------
-    NoBlocksError : no bottleneck is a feature map.
+    NoBlocksError : no bottleneck is a feature map, or the network is a transformer.
     """
+    attention = self_attention(graph)
+    if attention:
+        raise NoBlocksError(
+            f"the network is a transformer: it mixes all places of the picture by self-attention ({len(attention)} times, "
+            f"first in {describe(attention[0])}), so a place in its feature maps is no longer a place in the picture, "
+            "which SISE's masks rely on. To explain the convolutional part of a hybrid, name its tensors with "
+            "--layers (see `sise-ort layers`)"
+        )
     found = candidates(graph)
     blocks: list[list[Candidate]] = []
     for index, candidate in enumerate(found):
@@ -103,9 +114,9 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
     chosen = [eligible[-1] for block in blocks if (eligible := [c for c in block if not c.why_not])]
     if not chosen:
         raise NoBlocksError(
-            "no spatial block found: no tensor with [n, channels, height, width] lies on every path from the image "
+            "no spatial block found: no feature maps [n, channels, height, width] lie on every path from the image "
             "to the class scores after a convolution. Name tensors yourself with --layers (see `sise-ort layers`); "
-            "networks without feature maps (MLPs, most transformers) cannot be explained by SISE."
+            "networks without feature maps (MLPs) cannot be explained by SISE."
         )
     return chosen
 
@@ -129,12 +140,13 @@ def _named(graph: ir.Graph, name: str) -> Candidate:
     if not matches:
         raise ExportError(f"--layers: there is no tensor or module '{name}'; see `sise-ort layers MODEL`")
     value = matches[0]
-    size = feature_size(value)
-    if size is None:
+    axes = feature_axes(graph).get(value)
+    size = feature_size(value, axes)
+    if size is None or axes is None:
         raise ExportError(f"--layers: '{name}' has shape {value.shape}, not [n, channels, height, width]")
     if not nodes_between(graph.outputs[0], [value]):
         raise ExportError(f"--layers: the class scores do not depend on '{name}'")
-    return Candidate(value.name or "", module_path(value), *size)
+    return Candidate(value.name or "", module_path(value), *size, axes=axes)
 
 
 def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
@@ -146,6 +158,14 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
+    pictures = graph.inputs[0].shape[0] if graph.inputs[0].shape is not None else None
+    for node in nodes_between(scores, [values[chosen[0].tensor]]):
+        for value in node.outputs:
+            if value.shape is not None and (not len(value.shape) or value.shape[0] != pictures):
+                raise GradientError(
+                    f"{describe(node)} gives {value.shape}: pictures no longer lie along the first axis alone, "
+                    "and a gradient cannot tell them apart; name deeper tensors with --layers"
+                )
     unknown = without_rule(scores, [values[chosen[0].tensor]])
     if not unknown:
         return
@@ -167,18 +187,47 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     )
 
 
-def feature_size(value: ir.Value) -> tuple[int, int, int] | None:
-    """(channels, height, width) of a float tensor [n, channels, height, width] of fixed size, else None."""
-    if (
-        value.shape is None
-        or len(value.shape) != 4
-        or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-    ):
+def feature_size(value: ir.Value, axes: Axes | None) -> tuple[int, int, int] | None:
+    """(channels, height, width) of a float tensor of feature maps of fixed size, else None."""
+    if axes is None or value.shape is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
         return None
-    channels, height, width = value.shape.dims[1:]
+    channels, height, width = (value.shape[axis] for axis in axes)
     if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):
         return channels, height, width
     return None
+
+
+_ATTENTION = frozenset("Attention GroupQueryAttention MultiHeadAttention".split())
+_BETWEEN_PRODUCT_AND_SOFTMAX = frozenset(
+    "Add Cast Clip Div Mul Pad Reshape Slice Squeeze Sub Transpose Unsqueeze Where".split()
+)
+
+
+def self_attention(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes that take a softmax of a product of two tensors that both depend on the image."""
+    on_path = {v for node in nodes_between(graph.outputs[0], [graph.inputs[0]]) for v in node.outputs}
+    found = []
+    for node in graph:
+        if on_path.isdisjoint(node.outputs):
+            continue
+        if node.op_type in _ATTENTION or (node.op_type == "Softmax" and _is_of_product(node, on_path)):
+            found.append(node)
+    return found
+
+
+def _is_of_product(softmax: ir.Node, on_path: set[ir.Value]) -> bool:
+    waiting = [v for v in softmax.inputs if v in on_path]
+    while waiting:
+        value = waiting.pop()
+        node = value.producer() if value is not None else None
+        if node is None:
+            continue
+        moving = [v for v in node.inputs if v in on_path]
+        if node.op_type in ("MatMul", "Einsum") and len(moving) > 1:
+            return True
+        if node.op_type in _BETWEEN_PRODUCT_AND_SOFTMAX:
+            waiting += moving
+    return False
 
 
 def _only_pooled(value: ir.Value) -> bool:

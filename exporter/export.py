@@ -58,7 +58,7 @@ def load_network(
     loaded = load_source(
         source, weights=weights, classes=classes, input_size=size, output=output, color=color
     )
-    network = clean(loaded.proto, input_size=size, output=output, default_size=loaded.size)
+    network = clean(loaded.model, input_size=size, output=output, default_size=loaded.size)
     return Network(loaded, network, cut_head(network.model, head))
 
 
@@ -100,10 +100,10 @@ def export_bundle(
 
     Parameters
     ----------
-    source : path of an .onnx file, a torchvision name, "package.module:factory", or a torch.nn.Module.
+    source : path of an .onnx file, a torchvision name, "timm:NAME", "package.module:factory", or a torch.nn.Module.
     bundle : folder to write; None takes NAME.sise in the working folder.
     weights : for PyTorch: "DEFAULT", "NONE" or a file with a state dict.
-    classes : for torchvision names: number of classes.
+    classes : for torchvision and timm names: number of classes.
     normalize : "imagenet", "tf" or "none"; or mean and std, in pixel units 0 to 255, in the network's channel
         order. Torchvision names bring their own; everything else must say.
     color : what the network wants, "rgb", "bgr" or "gray"; None takes gray for one input channel, else rgb.
@@ -146,7 +146,9 @@ def export_bundle(
         hidden=hidden,
         defaults=known.defaults,
     )
-    spec = InputSpec(cleaned.height, cleaned.width, cleaned.channels, frame_dtype)
+    spec = InputSpec(
+        cleaned.height, cleaned.width, cleaned.channels, frame_dtype, 1 if cleaned.one_at_a_time else None
+    )
     names = opts.read_labels(labels, found.head.classes, known.labels)
     chosen = choose_blocks(cleaned.model.graph, layers)
     require_rules(cleaned.model.graph, chosen)
@@ -155,7 +157,7 @@ def export_bundle(
 
     report("differentiating and building the graphs")
     models = {
-        "extract": build_extract(cleaned.model, blocks, spec, facts, found.head.classes),
+        "extract": build_extract(cleaned.model, chosen, spec, facts, found.head.classes),
         "mask": build_mask(spec),
         "apply": build_apply(spec, facts),
         "predict": build_predict(cleaned.model, spec, found.head),

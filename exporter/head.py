@@ -53,11 +53,12 @@ def cut_head(model: ir.Model, asked: str = "auto") -> FoundHead:
         raise SourceError(
             f"output '{output.name}' has shape {scores.shape}, not [n, classes]: only image classifiers can be explained"
         )
+    batch = scores.shape[0] if scores.shape.rank() else "n"
     if scores.shape.rank() != 2:
         op = Ops(graph, prefix="head")
         flat: ir.Value = op.Reshape(scores, op.constant([-1, classes]))
         scores = flat
-    scores.shape = ir.Shape(["n", classes])
+    scores.shape = ir.Shape([batch, classes])
     scores.type = ir.TensorType(ir.DataType.FLOAT)
     graph.outputs[:] = [scores]
     found = _ACTIVATIONS[activation.op_type] if activation is not None else None

@@ -43,6 +43,8 @@ class Explainer:
             notes.append(
                 f"head: {self.manifest.head.words}; a multi-label network needs `export --head sigmoid` instead"
             )
+        if self.manifest.input.batch is not None:
+            notes.append("masks are scored one at a time: the source file fixes its batch to 1")
         if self._model.provider.note:
             notes.append(self._model.provider.note)
         self.notes = tuple(notes)

@@ -40,7 +40,7 @@ class BundleModel:
     ----------
     folder : the bundle.
     provider : "auto", "cpu", "cuda" or "tensorrt".
-    batch_size : network inputs scored at once; None chooses by the picture's size.
+    batch_size : network inputs scored at once; None chooses by the picture's size. 1 where the bundle takes no more.
 
     Raises
     ------
@@ -56,11 +56,11 @@ class BundleModel:
             batch_size = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ParameterError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
-        self.batch_size = batch_size
+        self.batch_size = spec.batch or batch_size
         self._sessions = {
             phase: self.provider.session(self.folder / f"{phase}.onnx", phase=phase) for phase in PHASES
         }
-        plane = (batch_size, 1, spec.height, spec.width)
+        plane = (self.batch_size, 1, spec.height, spec.width)
         self._masks = self.provider.tensor(np.zeros(plane, np.float32))
 
     @property
@@ -114,8 +114,15 @@ class BundleModel:
 
     def predict(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and confidence, [n, classes] each, of network inputs [n, C, H, W]."""
-        fetched, _ = self._sessions["predict"].run({"masked": inputs}, fetch=["scores", "confidence"])
-        return fetched["scores"], fetched["confidence"]
+        step = self.manifest.input.batch or max(len(inputs), 1)
+        found = [
+            self._sessions["predict"].run({"masked": inputs[i : i + step]}, fetch=["scores", "confidence"])[0]
+            for i in range(0, len(inputs), step)
+        ]
+        return (
+            np.concatenate([part["scores"] for part in found]),
+            np.concatenate([part["confidence"] for part in found]),
+        )
 
     def apply(self, image: Tensor, masks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Masked network inputs [n, C, H, W] for masks [n, 1, H, W] in [0, 1]."""

@@ -24,12 +24,16 @@ WEIGHTS = "weights.bin"
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The frame that the graphs take: [1, height, width, channels], frame_dtype "uint8" or "float32"."""
+    """The frame that the graphs take: [1, height, width, channels], frame_dtype "uint8" or "float32".
+
+    batch : 1 where predict takes one network input at a time, None where it takes any number.
+    """
 
     height: int
     width: int
     channels: int
     frame_dtype: str = "uint8"
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ _NESTED = {"input": InputSpec, "preprocessing": Preprocessing, "fit": Fit, "head
 _CHOICES = {
     ("input", "frame_dtype"): ("uint8", "float32"),
     ("input", "channels"): (1, 3),
+    ("input", "batch"): (None, 1),
     ("preprocessing", "color"): ("rgb", "bgr", "gray"),
     ("preprocessing", "hidden"): ("mean", "black"),
     ("fit", "mode"): ("stretch", "crop", "letterbox"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnx.reference.op_run import OpRun
 
 from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.sources.shapes import infer_shapes
 
 Array = NDArray[Any]
 
@@ -103,6 +105,16 @@ class MaxPool(OpRun):
 MaxPool.op_domain = ""
 
 
+class Erf(OpRun):
+    """Erf in the input's precision (onnx.reference 1.23 rounds to float32)."""
+
+    def _run(self, x):  # type: ignore[no-untyped-def]
+        return (np.vectorize(math.erf, otypes=[x.dtype])(x),)
+
+
+Erf.op_domain = ""
+
+
 def graph_of(
     body: str,
     params: Mapping[str, Array],
@@ -111,19 +123,22 @@ def graph_of(
     opset: int = 20,
     domains: str = "",
 ) -> ir.Model:
-    """An IR model x -> y from ONNX text; `params` become initializers, floats in `dtype`."""
+    """An IR model x -> y from ONNX text; `params` become initializers, float64 ones in `dtype`."""
     kind = "double" if dtype == np.float64 else "float"
     dims = ",".join(map(str, shape))
     text = f'<ir_version: 10, opset_import: ["" : {opset}{domains}]> g ({kind}[{dims}] x) => ({kind} y) {{ {body} }}'
     proto = onnx.parser.parse_model(text)
     for name, array in params.items():
         array = np.asarray(array)
-        array = array.astype(dtype) if array.dtype.kind == "f" else array
+        array = array.astype(dtype) if array.dtype == np.float64 else array
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     model = ir.from_proto(proto)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.ShapeInferencePass()(model)
+    if all(isinstance(d, int) for d in shape[1:]):
+        infer_shapes(model, opset)
+    else:  # the exporter always fixes height and width; rules do not rely on it
+        passes.ShapeInferencePass()(model)
     return model
 
 
@@ -157,7 +172,7 @@ def with_gradient(model: ir.Model, roots: Sequence[str] = ("x",)) -> onnx.ModelP
 
 
 def run_reference(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
-    return list(ReferenceEvaluator(proto, new_ops=[ConvTranspose, MaxPool]).run(None, dict(feeds)))
+    return list(ReferenceEvaluator(proto, new_ops=[ConvTranspose, MaxPool, Erf]).run(None, dict(feeds)))
 
 
 def run_onnxruntime(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:

@@ -50,7 +50,7 @@ FAMILIES = [
 
 def net_of(name: str) -> nn.Module:
     torch.manual_seed(0)
-    models = torch_model._torchvision().models
+    models = torch_model.torchvision_package().models
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
     net: nn.Module = models.get_model(name, weights=None, **options).eval()
     if name == "efficientnet_v2_s":  # with the statistics below torch's own float32 gradients are 94 % off
@@ -135,7 +135,7 @@ def test_gradient_of_the_image(name: str) -> None:
 def test_googlenet_with_its_input_transform(tmp_path: Path) -> None:
     """The published weights come with transform_input: Gather and Unsqueeze before the first layer are no block."""
     torch.manual_seed(0)
-    net = torch_model._torchvision().models.googlenet(
+    net = torch_model.torchvision_package().models.googlenet(
         weights=None, init_weights=True, aux_logits=False, transform_input=True
     )
     graph = load_network(net.eval(), input_size=224).clean.model.graph

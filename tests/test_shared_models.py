@@ -45,7 +45,7 @@ def test_export_and_explain(name: str, shared_data: Path, tmp_path: Path) -> Non
 def test_gradients_of_a_trained_network(shared_data: Path, tmp_path: Path) -> None:
     """SqueezeNet 1.1 with its real weights against torch in float64."""
     source = onnx.load(shared_data / "models" / "squeezenet1.1_fp32.onnx")
-    net = torch_model._torchvision().models.squeezenet1_1(weights=None).eval().double()
+    net = torch_model.torchvision_package().models.squeezenet1_1(weights=None).eval().double()
     tensors = {t.name: torch.tensor(onnx.numpy_helper.to_array(t)) for t in source.graph.initializer}
     used = [name for node in source.graph.node if node.op_type == "Conv" for name in node.input[1:]]
     order = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]

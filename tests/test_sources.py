@@ -152,7 +152,7 @@ def test_checkpoints_never_run_code(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_default_weights_from_the_torch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = torch_model._torchvision().models
+    models = torch_model.torchvision_package().models
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     cache = tmp_path / "torch" / "hub" / "checkpoints"
@@ -180,7 +180,7 @@ def test_default_weights_from_the_torch_cache(tmp_path: Path, monkeypatch: pytes
 
 
 def test_torchvision_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = torch_model._torchvision().models
+    models = torch_model.torchvision_package().models
     net = models.squeezenet1_1(weights=None, num_classes=7)
     torch.save(net.state_dict(), tmp_path / "seven.pth")
     with pytest.raises(SourceError, match=r"do not fit the network.*--classes N"):

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from sise_ort.bundle import InputSpec, Layer, Preprocessing
+from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.exporter.blocks import Candidate
 from sise_ort.exporter.gradients import differentiate
+from sise_ort.exporter.layout import CHANNELS_FIRST
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, frame_input, network_input, tensor_input
 
 
 def build_extract(
-    network: ir.Model, layers: Sequence[Layer], spec: InputSpec, preprocessing: Preprocessing, classes: int
+    network: ir.Model, blocks: Sequence[Candidate], spec: InputSpec, preprocessing: Preprocessing, classes: int
 ) -> ir.Model:
     """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class), contrast (scalar, see `class_seed`).
 
@@ -27,7 +29,7 @@ def build_extract(
     contrast = tensor_input("contrast", FLOAT, [])
     source, scores = graph.inputs[0], graph.outputs[0]
     values = {v.name: v for node in graph for v in node.outputs}
-    features = [values[layer.tensor] for layer in layers]
+    features = [values[block.tensor] for block in blocks]
 
     op = Ops(graph)
     seed = class_seed(op, scores, classes_asked, contrast, classes)
@@ -37,8 +39,10 @@ def build_extract(
 
     outputs: dict[str, ir.Value] = {"scores": scores}
     shapes: dict[str, Sequence[int | str]] = {"scores": [1, classes]}
-    for b, (layer, maps, gradient) in enumerate(zip(layers, features, gradients, strict=True), 1):
-        size = [layer.channels, layer.height, layer.width]
+    for b, (block, maps, gradient) in enumerate(zip(blocks, features, gradients, strict=True), 1):
+        size = [block.channels, block.height, block.width]
+        if block.axes != CHANNELS_FIRST:
+            maps, gradient = (op.Transpose(v, perm=[0, *block.axes]) for v in (maps, gradient))
         largest = op.ReduceMax(op.Abs(maps), [2, 3], keepdims=0)
         extent = op.Sub(op.ReduceMax(maps, [2, 3], keepdims=0), op.ReduceMin(maps, [2, 3], keepdims=0))
         span = op.Div(extent, op.Max(largest, float(np.finfo(np.float32).tiny)))
@@ -51,8 +55,8 @@ def build_extract(
         shapes |= {
             f"features_{b}": [1, *size],
             f"gradients_{b}": ["K", *size],
-            f"alpha_{b}": ["K", layer.channels],
-            f"span_{b}": [1, layer.channels],
+            f"alpha_{b}": ["K", block.channels],
+            f"span_{b}": [1, block.channels],
         }
     return finish(graph, outputs, shapes)
 

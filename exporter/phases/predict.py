@@ -10,7 +10,7 @@ from sise_ort.exporter.phases.graph import finish
 
 
 def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
-    """Input: masked [n, C, H, W]. Outputs: scores [n, classes] and confidence [n, classes], Ψ.
+    """Input: masked [n, C, H, W]. Outputs: scores [n, classes] and confidence [n, classes], Ψ; n may be fixed to 1.
 
     The CNN as it is, so that any engine can take its place. Raw-score heads repeat the scores as confidence.
     """
@@ -24,5 +24,5 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
         confidence = op.Sigmoid(scores)
     else:
         confidence = op.Identity(scores)
-    shape: list[int | str] = ["n", head.classes]
+    shape: list[int | str] = [spec.batch or "n", head.classes]
     return finish(graph, {"scores": scores, "confidence": confidence}, {"scores": shape, "confidence": shape})

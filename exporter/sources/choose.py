@@ -19,7 +19,7 @@ def load_source(
     output: str | None = None,
     color: str | None = None,
 ) -> Source:
-    """An .onnx file, a torchvision name, ``package.module:factory``, or a torch.nn.Module.
+    """An .onnx file, a torchvision name, ``timm:NAME``, ``package.module:factory``, or a torch.nn.Module.
 
     Raises
     ------
@@ -55,6 +55,10 @@ def load_source(
     from sise_ort.exporter.sources import torch_model
 
     _refuse("a model from PyTorch", output=output)
+    if text.startswith("timm:"):
+        from sise_ort.exporter.sources.timm_model import load_timm
+
+        return load_timm(text.removeprefix("timm:"), weights or "DEFAULT", classes, input_size)
     if ":" in text:
         _refuse("a factory", classes=classes)
         return torch_model.load_factory(text, weights, input_size, channels)

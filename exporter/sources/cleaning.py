@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ import onnx_ir.passes.common as passes
 
 from sise_ort.errors import SourceError, first_line
 from sise_ort.exporter.ops import Ops, attribute, constant_array
+from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
+from sise_ort.exporter.sources.shapes import BATCH, ShapesDoNotFit, infer_shapes
 
 OPSET, IR_VERSION = 20, 10
 OLDEST_OPSET, NEWEST_OPSET = 7, 24
@@ -26,17 +27,19 @@ class CleanNetwork:
     """A classifier in one known form.
 
     model : opset 20, IR 10; input "x" [n, C, H, W] float32 with fixed C, H, W; first output as in the file;
-        every constant an initializer; shapes inferred; axis 0 is the batch.
+        every constant an initializer; shapes inferred; axis 0 is the batch, called "n".
+    one_at_a_time : the file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
     """
 
     model: ir.Model
     channels: int
     height: int
     width: int
+    one_at_a_time: bool = False
 
 
 def clean(
-    proto: onnx.ModelProto,
+    source: onnx.ModelProto | ir.Model,
     *,
     input_size: tuple[int, int] | None = None,
     output: str | None = None,
@@ -46,7 +49,7 @@ def clean(
 
     Parameters
     ----------
-    proto : the model with its weights loaded.
+    source : the model with its weights loaded; an ir.Model must have opset 20.
     input_size : (height, width) asked for; must agree with a fixed size in the file.
     output : name of the output that holds the class scores; needed where there are several.
     default_size : (height, width) where the file leaves it open and nobody asked.
@@ -55,9 +58,14 @@ def clean(
     ------
     SourceError : the model is no image classifier of a form that can be read; says what is wrong.
     """
-    model = ir.from_proto(_to_opset(proto))
+    if isinstance(source, ir.Model):
+        model = source
+        _rewrite(model)
+    else:
+        model = ir.from_proto(_to_opset(source))
     ir.passes.Sequential(
         passes.RemoveInitializersFromInputsPass(),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.IdentityEliminationPass(),
     )(model)
@@ -69,13 +77,29 @@ def clean(
     batch, channels, size, channels_last = _read_input(image)
     size = _choose_size(size, input_size, default_size)
     image.shape = ir.Shape(["n", *size, channels] if channels_last else ["n", channels, *size])
-    if isinstance(batch, int):
-        _free_batch(graph, batch)
     if channels_last:
         _put_channels_first(graph, image, channels, size)
-    _infer_shapes(model)
     graph.inputs[0].name = "x"
-    return CleanNetwork(model, channels, *size)
+    if batch is None:
+        infer_shapes(model, OPSET)
+        return CleanNetwork(_tidy(model), channels, *size)
+    free = _with_free_batch(model, batch)
+    if free is not None:
+        return CleanNetwork(_tidy(free), channels, *size)
+    if batch != 1:
+        raise SourceError(
+            f"the file fixes its batch to {batch} in a way that cannot be made dynamic; export it with a dynamic "
+            "batch, or a batch of 1"
+        )
+    graph.inputs[0].shape = ir.Shape([1, channels, *size])
+    infer_shapes(model, OPSET)
+    return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True)
+
+
+def _tidy(model: ir.Model) -> ir.Model:
+    """Drop what folding left over."""
+    passes.RemoveUnusedNodesPass()(model)
+    return model
 
 
 def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,6 +116,10 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+    if needs_rewriting(proto):
+        model = ir.from_proto(proto)
+        _rewrite(model)
+        proto = ir.to_proto(model)
     if version == OPSET:
         return proto
     del proto.graph.value_info[:]  # stale shapes stop the converter
@@ -102,6 +130,13 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
             f"the model's opset {version} cannot be converted to opset {OPSET}: {first_line(error)}. "
             "Export it anew with opset_version=20."
         ) from error
+
+
+def _rewrite(model: ir.Model) -> None:
+    try:
+        rewrite(model)
+    except ValueError as error:
+        raise SourceError(f"the model cannot be brought to opset {OPSET}: {error}") from error
 
 
 def _choose_output(graph: ir.Graph, output: str | None) -> None:
@@ -181,13 +216,30 @@ def _choose_size(
     return size[0], size[1]
 
 
-def _free_batch(graph: ir.Graph, batch: int) -> None:
-    """Make a fixed batch dynamic: constant Reshape targets that name it copy it from their input instead."""
-    op = Ops(graph, prefix="batch")
-    for node in list(graph):
-        shape = constant_array(node.inputs[1]) if node.op_type == "Reshape" else None
-        if shape is not None and len(shape) and shape[0] == batch and not attribute(node, "allowzero", 0):
-            node.replace_input_with(1, op.constant(np.array([0, *shape[1:]])))
+def _with_free_batch(model: ir.Model, batch: int) -> ir.Model | None:
+    """A copy with a dynamic batch in place of a fixed one; None where the graph does not allow it.
+
+    Constant Reshape and Expand targets that name the batch take it from their input instead.
+    """
+    free = model.clone()
+    op = Ops(free.graph, prefix="batch")
+    depends: set[ir.Value | None] = set(free.graph.inputs)
+    for node in list(free.graph):
+        if depends.isdisjoint(node.inputs):
+            continue
+        depends.update(node.outputs)
+        if node.op_type not in ("Reshape", "Expand"):
+            continue
+        target = constant_array(node.inputs[1])
+        if target is None or len(target) == 0 or target[0] != batch or attribute(node, "allowzero", 0):
+            continue
+        node.replace_input_with(1, op.constant(np.array([0 if node.op_type == "Reshape" else 1, *target[1:]])))
+    try:
+        infer_shapes(free, OPSET)
+    except ShapesDoNotFit:
+        return None
+    scores = free.graph.outputs[0].shape
+    return free if scores is not None and len(scores) and scores[0] == BATCH else None
 
 
 def _put_channels_first(graph: ir.Graph, image: ir.Value, channels: int, size: tuple[int, int]) -> None:
@@ -198,27 +250,3 @@ def _put_channels_first(graph: ir.Graph, image: ir.Value, channels: int, size: t
     image.replace_all_uses_with(last)
     graph.inputs[:] = [first]
     graph.sort()
-
-
-def _infer_shapes(model: ir.Model) -> None:
-    """Infer all shapes anew: those in the file may name another batch or precision."""
-    outputs = set(model.graph.outputs)
-    for node in model.graph:
-        for value in node.outputs:
-            value.shape = None
-            if value not in outputs:
-                value.type = None
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the pass only warns of what is raised below
-    try:
-        passes.ShapeInferencePass()(model)
-    finally:
-        logger.setLevel(level)
-    if any(value.type is None for node in model.graph for value in node.outputs if value.name):
-        try:
-            onnx.shape_inference.infer_shapes(
-                ir.to_proto(model), check_type=True, strict_mode=True, data_prop=True
-            )
-        except (RuntimeError, onnx.shape_inference.InferenceError) as error:
-            raise SourceError(f"the model's shapes do not fit together: {first_line(error)}") from error

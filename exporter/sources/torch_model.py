@@ -40,7 +40,7 @@ except ImportError as error:
 _DECLARED: list[Any] = []
 
 
-def _torchvision() -> Any:
+def torchvision_package() -> Any:
     """torchvision, also a build for CUDA beside a CPU-only torch (its classifiers need none of its operators)."""
     try:
         return importlib.import_module("torchvision")
@@ -80,7 +80,7 @@ def load_torchvision(
     ------
     SourceError : unknown name, weights that cannot be had, or that do not fit.
     """
-    models = _torchvision().models
+    models = torchvision_package().models
     known = models.list_models(module=models)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
@@ -186,6 +186,7 @@ def from_module(
     except Exception as error:
         raise SourceError(f"torch cannot export '{name}' to ONNX: {first_line(error)}") from error
     assert program is not None
+    model = program.model
 
     def reference(inputs: NDArray[np.float32]) -> NDArray[Any]:
         with torch.no_grad():
@@ -197,13 +198,16 @@ def from_module(
         return np.asarray(output.numpy())
 
     facts = {**(origin or {"kind": "torch", "module": type(net).__name__}), "torch": torch.__version__}
-    return Source(name, program.model_proto, reference, facts, defaults or {}, labels, size)
+    return Source(name, model, reference, facts, defaults or {}, labels, size)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A state dict from a checkpoint, read with ``weights_only=True``; "state_dict" or "model" inside is unwrapped."""
+    """A state dict from a .safetensors file or a checkpoint, read with ``weights_only=True``; "state_dict" or "model"
+    inside is unwrapped."""
     if not path.is_file():
         raise SourceError(f"there is no weights file '{path}'")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -219,6 +223,16 @@ def load_state(path: Path) -> dict[str, Any]:
     if all(key.startswith("module.") for key in state):  # saved from DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return dict(state)
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        loaded = importlib.import_module("safetensors.torch").load_file(path)
+    except ImportError as error:
+        raise MissingDependencyError(f"'{path}' needs the package safetensors: pip install safetensors") from error
+    except Exception as error:
+        raise SourceError(f"'{path}' cannot be read as safetensors: {first_line(error)}") from error
+    return dict(loaded)
 
 
 def fill(net: nn.Module, state: dict[str, Any], path: Path, hint: str = "") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from sise_ort.exporter.gradients.engine import Gradient, batched_shape, register
+from sise_ort.exporter.gradients.engine import Gradient, register
 from sise_ort.exporter.gradients.rules.arithmetic import signed
 from sise_ort.exporter.ops import Ops, attribute, axis_after_batch, input_of, static_shape
 
@@ -51,24 +51,6 @@ def layer_normalization(op: Ops, node: ir.Node, g: ir.Value, *_: Gradient) -> Gr
     axes = list(range(axis_after_batch(node), len(static_shape(x))))
     h = op.Mul(g, input_of(node, 1))
     return _normalized(op, x, h, axes, attribute(node, "epsilon", 1e-5))
-
-
-@register("GroupNormalization")
-def group_normalization(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
-    """(h - mean h - x̂ · mean(h ⊙ x̂)) / σ over each group's channels and places, h = g · scale."""
-    x, scale = input_of(node), input_of(node, 1)
-    groups = attribute(node, "num_groups")
-    channels, (length,) = static_shape(x)[1], static_shape(scale)
-    rank = len(static_shape(x))
-    if channels is None or length not in (groups, channels):
-        raise ValueError(f"its scale has shape {scale.shape} where {groups} groups or the channels were expected")
-    grouped = op.constant([0, groups, -1])
-    if length == channels:  # one factor per channel, opset 21
-        h = op.Reshape(op.Mul(g, op.Reshape(scale, op.constant([-1, *[1] * (rank - 2)]))), grouped)
-    else:
-        h = op.Mul(op.Reshape(g, grouped), op.Reshape(scale, op.constant([-1, 1])))
-    result = _normalized(op, op.Reshape(x, grouped), h, [2], attribute(node, "epsilon", 1e-5))
-    return op.Reshape(result, batched_shape(op, x))
 
 
 def _normalized(op: Ops, x: ir.Value, h: ir.Value, axes: Sequence[int], epsilon: float) -> ir.Value:

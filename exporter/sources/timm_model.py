@@ -1,0 +1,100 @@
+"""A model from timm (PyTorch Image Models): ``timm:NAME``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from sise_ort.errors import MissingDependencyError, SourceError, first_line
+from sise_ort.exporter.sources import torch_model
+from sise_ort.exporter.sources.source import Source
+
+
+def load_timm(
+    name: str,
+    weights: str | Path = "DEFAULT",
+    classes: int | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Source:
+    """A timm classifier with the picture size, normalisation and crop of its pretrained configuration.
+
+    Parameters
+    ----------
+    name : as in ``timm.list_models()``, also with a tag: "resnet50d.ra2_in1k".
+    weights : "DEFAULT" (timm's own, from the Hugging Face cache or the network), "NONE" (random) or a file with
+        a state dict (.pth or .safetensors).
+    classes : number of classes, where it is not that of the configuration.
+    input_size : (height, width); None takes the configuration's.
+
+    Raises
+    ------
+    MissingDependencyError : timm is not installed.
+    SourceError : unknown name, weights that cannot be had, or that do not fit.
+    """
+    timm = _timm()
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        hint = f"; did you mean {', '.join(f'timm:{c}' for c in close)}?" if close else ""
+        raise SourceError(f"timm has no model '{name}'{hint}")
+    text = str(weights)
+    if text == "DEFAULT" and classes is not None:
+        raise SourceError(
+            f"--classes {classes}: the DEFAULT weights have their own classes; pass --weights FILE or NONE"
+        )
+    options: dict[str, Any] = {"exportable": True, **({} if classes is None else {"num_classes": classes})}
+    if text == "DEFAULT":
+        net = _pretrained(timm, name, options)
+    else:
+        net = timm.create_model(name, pretrained=False, **options)
+        if text != "NONE":
+            path = Path(weights)
+            hint = "; pass --classes N where the network was trained for N classes"
+            torch_model.fill(net, torch_model.load_state(path), path, hint)
+    facts = timm.data.resolve_model_data_config(net)
+    channels, *own_size = facts["input_size"]
+    size = input_size or (own_size[0], own_size[1])
+    squash = facts.get("crop_mode") == "squash"
+    defaults = {
+        "mean": tuple(255 * m for m in facts["mean"]),
+        "std": tuple(255 * s for s in facts["std"]),
+        "fit": "stretch" if squash else "crop",
+        "resize": size if squash else tuple(round(length / facts["crop_pct"]) for length in size),
+    }
+    labels = _labels(timm, net) if text == "DEFAULT" else ()
+    origin = {"kind": "timm", "name": name, "weights": text, "timm": timm.__version__}
+    return torch_model.from_module(
+        net, name, size, channels=channels, origin=origin, defaults=defaults, labels=labels
+    )
+
+
+def _timm() -> Any:
+    torch_model.torchvision_package()  # timm imports it: make sure that it can be
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise MissingDependencyError("timm is not installed: pip install 'sise-ort[cpu,timm]'") from error
+
+
+def _pretrained(timm: Any, name: str, options: dict[str, Any]) -> Any:
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise SourceError(f"timm has no weights for '{name}'; pass --weights FILE, or NONE for random ones")
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        place = config.hf_hub_id or config.url or "its authors' page"
+        raise SourceError(
+            f"the DEFAULT weights of timm:{name} cannot be loaded ({first_line(error)}). They are published at "
+            f"{place}: pass a copy with --weights FILE, or take random ones with --weights NONE"
+        ) from error
+
+
+def _labels(timm: Any, net: Any) -> tuple[str, ...]:
+    """The names of the ImageNet subset that the weights were trained on, where timm knows it."""
+    subset = timm.data.infer_imagenet_subset(net)
+    if not subset:
+        return ()
+    info = timm.data.ImageNetInfo(subset)
+    return tuple(info.index_to_description(i) for i in range(info.num_classes()))
