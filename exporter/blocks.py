@@ -22,6 +22,9 @@ POOLING = frozenset(
     "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool ReduceMax ReduceMean".split()
 )
 UNCHANGING = frozenset("Cast Dropout Identity Pad Reshape Squeeze Transpose Unsqueeze".split())
+LINEAR = frozenset("Add Cast Gemm Identity MatMul Reshape Sub".split())
+"""Operators whose gradient reads no forward tensor: they may work on pictures and places in one axis, as Keras's
+Dense layers do on feature maps."""
 LEARNED = frozenset("Conv ConvTranspose Gemm MatMul".split())
 
 
@@ -158,14 +161,15 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
+    path = nodes_between(scores, [values[chosen[0].tensor]])
     pictures = graph.inputs[0].shape[0] if graph.inputs[0].shape is not None else None
-    for node in nodes_between(scores, [values[chosen[0].tensor]]):
-        for value in node.outputs:
-            if value.shape is not None and (not len(value.shape) or value.shape[0] != pictures):
-                raise GradientError(
-                    f"{describe(node)} gives {value.shape}: pictures no longer lie along the first axis alone, "
-                    "and a gradient cannot tell them apart; name deeper tensors with --layers"
-                )
+    merged = {v for node in path for v in node.outputs if not _first_axis_is(v, pictures)}
+    for node in path:
+        if node.op_type not in LINEAR and not merged.isdisjoint({*node.inputs, *node.outputs}):
+            raise GradientError(
+                f"{describe(node)} works on a tensor whose first axis is not the pictures' alone; the gradients of "
+                "several classes would mix there. Name deeper tensors with --layers"
+            )
     unknown = without_rule(scores, [values[chosen[0].tensor]])
     if not unknown:
         return
@@ -185,6 +189,10 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
         f"there is no gradient rule for {operators}; {way_out}; or register a rule with "
         "sise_ort.exporter.gradients.register (see CONTRIBUTING.md)"
     )
+
+
+def _first_axis_is(value: ir.Value, pictures: int | ir.SymbolicDim | None) -> bool:
+    return value.shape is None or (len(value.shape) > 0 and value.shape[0] == pictures)
 
 
 def feature_size(value: ir.Value, axes: Axes | None) -> tuple[int, int, int] | None:

@@ -1,0 +1,322 @@
+"""Every CNN of torchvision and one or two of each family of timm: export, explain, and check against torch.
+
+    python benchmarks/zoo.py --folder zoo-out               # goes on where it stopped; --only NAME … for some
+    python benchmarks/zoo.py --folder zoo-out --write       # and write docs/models.md from what is there
+
+Each model runs in a process of its own, with random weights (seed 0). "Gradient error" compares the gradient of
+class 7's score with respect to every block, as extract.onnx computes it, with torch autograd on the exported
+program: both in float64 and relative in the L2 norm, so that it shows wrong rules and not float32's noise (deep
+networks with random weights amplify that beyond measure). Scores are compared as onnxruntime computes them in
+float32, relative to the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+TARGET = 7
+LIMIT = 1e-4
+"""Largest gradient error in float64 that passes: torch folds batch normalisation into weights in float32."""
+SECONDS = 1800
+TRANSFORMERS = ("maxvit", "swin", "vit_")
+SIZES = {"inception_v3": 299}
+# One or two of each family; every name is timm's.
+TIMM = """resnet18d resnetrs50 res2net50_26w_4s res2next50 resnest14d seresnet18 legacy_seresnet18 ecaresnet26t
+skresnet18 resnext26ts gcresnet33ts resnetv2_50 resnetblur50 cspdarknet53 cspresnet50 dla34 hrnet_w18_small ghostnet_100
+ghostnetv2_100 repghostnet_050 repvgg_a0 mobileone_s0 mobilenetv4_conv_small mobilenetv3_rw efficientnet_lite0
+efficientnetv2_rw_t tinynet_a lcnet_050 mixnet_s fbnetc_100 hardcorenas_a rexnet_100 tresnet_m nf_regnet_b0 dm_nfnet_f0
+eca_nfnet_l0 regnetz_b16 gernet_s convnext_atto convnextv2_atto hgnet_tiny hgnetv2_b0 xception41 inception_resnet_v2
+inception_v4 dpn68 ese_vovnet19b_dw selecsls42 densenetblur121d pnasnet5large nasnetalarge starnet_s1 rdnet_tiny
+inception_next_tiny convmixer_768_32 fastvit_t8 poolformer_s12""".split()
+
+
+def torchvision_names() -> list[str]:
+    from sise_ort.exporter.sources.torch_model import torchvision_package
+
+    models = torchvision_package().models
+    return [str(name) for name in models.list_models(module=models)]
+
+
+def size_of(name: str) -> int:
+    return SIZES.get(name, 224)
+
+
+# One model, in its own process -----------------------------------------------------------------------
+
+
+def measure(name: str) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    import sise_ort
+
+    size = size_of(name)
+    programs: list[Any] = []
+    export = torch.onnx.export
+
+    def keep(*arguments: Any, **options: Any) -> Any:
+        programs.append(export(*arguments, **options))
+        return programs[-1]
+
+    torch.onnx.export = keep
+    torch.manual_seed(0)
+    row: dict[str, Any] = {"name": name, "size": size, "date": time.strftime("%Y-%m-%d")}
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "model.sise"
+        start = time.perf_counter()
+        try:
+            manifest = sise_ort.export(name, bundle, weights="NONE", input_size=size)
+        except sise_ort.SiseError as error:
+            return row | {"verdict": "refused", "reason": f"{type(error).__name__}: {error}"}
+        row["export_seconds"] = time.perf_counter() - start
+        row["export_gigabytes"] = high_water()
+        explainer = sise_ort.load(bundle, provider="cpu", batch_size=2)
+        frame = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        result = explainer.explain(frame, target=TARGET, mu=0.95)
+        row["masks"] = sum(result.mask_counts)
+        row["explained"] = bool(np.isfinite(result.heatmap).all()) and row["masks"] > 0
+        extracted = explainer.model.extract(explainer.model.upload(frame), [TARGET], 0.0)
+        single = [g.numpy() for g in extracted.gradients]
+        scores = extracted.scores
+        del explainer
+        row |= compare(bundle, manifest, programs[-1].exported_program, frame, scores, single)
+    passed = row["explained"] and max(row["gradient_errors"]) < LIMIT and row["score_error"] < 1e-3
+    row["verdict"] = "passes" if passed else "fails"
+    row["peak_gigabytes"] = high_water()
+    return row
+
+
+def compare(bundle: Path, manifest: Any, program: Any, frame: Any, scores: Any, single: Any) -> dict[str, Any]:
+    """The bundle's graph against the exported program under torch autograd."""
+    import numpy as np
+    import torch
+    from float64 import run_float64
+
+    facts = manifest.preprocessing
+    x = ((frame - np.array(facts.mean)) / np.array(facts.std)).transpose(2, 0, 1)[None]
+    feeds = {"image": frame[None], "class": np.array([TARGET]), "contrast": np.array(0.0, np.float32)}
+    ours = run_float64(bundle / "extract.onnx", feeds)
+
+    values, output = run_program(program, torch.tensor(x, requires_grad=True))
+    found = [
+        locate(layer.tensor, ours[f"features_{b}"], values) for b, layer in enumerate(manifest.layers, 1)
+    ]
+    tensors = [tensor for tensor, _ in found]
+    gradients = torch.autograd.grad(output[0, TARGET], tensors)
+    errors, single_errors = [], []
+    for b, ((_, last), gradient) in enumerate(zip(found, gradients, strict=True)):
+        truth = gradient.numpy().transpose(0, 3, 1, 2) if last else gradient.numpy()
+        errors.append(relative(ours[f"gradients_{b + 1}"], truth))
+        single_errors.append(relative(single[b], truth))
+    theirs = output.detach().numpy()[0]
+    return {
+        "parameters": sum(p.numel() for _, p in program.named_parameters()),
+        "blocks": [[layer.channels, layer.height, layer.width] for layer in manifest.layers],
+        "gradient_errors": errors,
+        "gradient_errors_float32": single_errors,
+        "score_error": float(np.abs(scores - theirs).max() / np.abs(theirs).max()),
+    }
+
+
+def relative(a: Any, b: Any) -> float:
+    import numpy as np
+
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300))
+
+
+def run_program(program: Any, x: Any) -> tuple[dict[str, Any], Any]:
+    """Every tensor of an exported program by name, in float64 under autograd, and its output."""
+    import torch
+
+    values: dict[str, Any] = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, node: torch.fx.Node) -> Any:
+            value = super().run_node(node)
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                values[node.name] = value
+            return value
+
+        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+            if kwargs.get("dtype") is torch.float32:
+                kwargs = {**kwargs, "dtype": torch.float64}
+            return super().call_function(target, args, kwargs)
+
+    signature = program.graph_signature
+    state = {**program.state_dict, **program.constants}
+    targets = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    inputs = []
+    for node in program.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        if node.name in targets:
+            tensor = state[targets[node.name]].detach()
+            inputs.append(tensor.double() if tensor.is_floating_point() else tensor)
+        else:
+            inputs.append(x)
+    outputs = Recorder(program.graph_module).run(*inputs)
+    names = [spec.arg.name for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
+    places = [spec.arg.name for spec in signature.output_specs]
+    return values, outputs[places.index(names[0])]
+
+
+def locate(name: str, features: Any, values: dict[str, Any]) -> tuple[Any, bool]:
+    """The torch tensor that holds these features (by name, else by value), and whether its channels lie last."""
+    best: tuple[float, Any, bool] = (1.0, None, False)
+    for node, value in values.items():
+        for last in (False, True):
+            wanted = features.transpose(0, 2, 3, 1) if last else features
+            if tuple(value.shape) != wanted.shape or not value.requires_grad:
+                continue
+            error = relative(value.detach().numpy(), wanted)
+            if node == name and error < 1e-3:
+                return value, last
+            if error < best[0]:
+                best = (error, value, last)
+    if best[0] > 1e-3:
+        raise SystemExit(f"no tensor of the program holds the features '{name}' (nearest: {best[0]:.1e})")
+    return best[1], best[2]
+
+
+def high_water() -> float:
+    """Peak resident memory of this process so far, GB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
+# All models ------------------------------------------------------------------------------------------
+
+
+def run_one(name: str, result: Path) -> None:
+    command = [sys.executable, __file__, "--one", name, "--result", str(result)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        reason = "" if result.is_file() else (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode < 0:
+            reason = f"killed by signal {-done.returncode}"
+    except subprocess.TimeoutExpired:
+        reason = f"took more than {SECONDS} s"
+    if not result.is_file():
+        result.write_text(json.dumps({"name": name, "size": size_of(name), "verdict": "fails", "reason": reason}))
+
+
+def file_of(folder: Path, name: str) -> Path:
+    return folder / f"{name.replace(':', '-')}.json"
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    import os
+
+    import onnxruntime
+    import torch
+
+    good = [r for r in rows if r["verdict"] == "passes"]
+    bad = [r for r in rows if r["verdict"] == "fails"]
+    refused = [r for r in rows if r["verdict"] == "refused"]
+    from sise_ort.exporter.sources.timm_model import _timm
+
+    versions = f"torch {torch.__version__}, timm {_timm().__version__}, onnxruntime {onnxruntime.__version__}"
+    dates = sorted({r["date"] for r in rows if "date" in r})
+    lines = [
+        "# Models",
+        "",
+        "Written by `python benchmarks/zoo.py --folder zoo-out --write`; do not edit.",
+        "",
+        f"{len(good)} networks pass, {len(bad)} fail, {len(refused)} are refused. Random weights, 224×224 unless the name says "
+        f"otherwise. {os.cpu_count()} cores, {platform.machine()}, {versions}, {dates[0]} to {dates[-1]}.",
+        "",
+        "- *blocks*: channels × side of every block's feature maps, found by the rule alone, shallow to deep.",
+        "- *gradient*: relative L2 error of every block's gradient against torch autograd, both in float64; a network passes "
+        f"below {LIMIT:.0e}. (The weights of folded batch normalisations are rounded to float32 once: that is what is left.)",
+        "- *scores*: largest difference of the class scores in float32 from torch's in float64, relative to the largest score.",
+        "- *export*: seconds and peak memory of `sise-ort export`, torch's own conversion included.",
+        "",
+    ]
+    for title, kind in (("torchvision", False), ("timm", True)):
+        chosen = [r for r in good if r["name"].startswith("timm:") is kind]
+        lines += [
+            f"## {title}: {len(chosen)}",
+            "",
+            "| model | parameters | blocks | gradient | scores | export | verdict |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [_line(r) for r in chosen] + [""]
+    lines += [f"## What fails: {len(bad)}", ""]
+    lines += [f"- `{r['name']}`: {_why(r)}" for r in bad] or ["Nothing in this list."]
+    lines += ["", f"## What is refused: {len(refused)}", ""]
+    reasons: dict[str, list[str]] = {}
+    for r in refused:
+        reasons.setdefault(r["reason"].split(" (")[0].split(": ", 1)[1], []).append(f"`{r['name']}`")
+    lines += [f"- {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _line(r: dict[str, Any]) -> str:
+    side = f" ({r['size']})" if r["size"] != 224 else ""
+    blocks = ", ".join(f"{c}×{h}" if h == w else f"{c}×{h}×{w}" for c, h, w in r["blocks"])
+    errors = " ".join(f"{e:.0e}" for e in r["gradient_errors"])
+    return (
+        f"| {r['name']}{side} | {r['parameters'] / 1e6:.1f} M | {blocks} | {errors} | {r['score_error']:.0e} "
+        f"| {r['export_seconds']:.0f} s, {r['export_gigabytes']:.1f} GB | {r['verdict']} |"
+    )
+
+
+def _why(r: dict[str, Any]) -> str:
+    if "reason" in r:
+        return str(r["reason"])
+    errors = " ".join(f"{e:.0e}" for e in r["gradient_errors"])
+    return f"gradient {errors}, scores {r['score_error']:.0e}, {r['masks']} masks, explained: {r['explained']}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("zoo-out"), help="where results are kept")
+    parser.add_argument("--only", nargs="*", default=None, help="these models alone, anew")
+    parser.add_argument("--write", action="store_true", help="write docs/models.md")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.one:
+        row = measure(arguments.one)
+        arguments.result.write_text(json.dumps(row, indent=1))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    names = torchvision_names() + [f"timm:{name}" for name in TIMM]
+    wanted = names if arguments.only is None else arguments.only
+    waiting = [n for n in wanted if arguments.only is not None or not file_of(arguments.folder, n).is_file()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=len(waiting))
+        for name in waiting:
+            progress.update(task, description=name)
+            file_of(arguments.folder, name).unlink(missing_ok=True)
+            run_one(name, file_of(arguments.folder, name))
+            row = json.loads(file_of(arguments.folder, name).read_text())
+            progress.console.print(f"{name}: {row['verdict']}{' ' + _why(row) if row['verdict'] == 'fails' else ''}")
+            progress.advance(task)
+    if arguments.write:
+        files = [file_of(arguments.folder, name) for name in names]
+        rows = [json.loads(path.read_text()) for path in files if path.is_file()]
+        (Path(__file__).parents[1] / "docs" / "models.md").write_text(markdown(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
