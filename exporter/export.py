@@ -185,7 +185,8 @@ def export_bundle(
         )
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         report("comparing the bundle with the source model")
-        compare(folder, manifest, known.reference, found.activation)
+        quantised = any(node.op_type == "QuantizeLinear" for node in cleaned.model.graph)
+        compare(folder, manifest, known.reference, found.activation, quantised)
         _move_into_place(folder, target, force)
     return manifest
 

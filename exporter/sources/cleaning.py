@@ -68,6 +68,7 @@ def clean(
         passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.IdentityEliminationPass(),
+        passes.TopologicalSortPass(),
     )(model)
     graph = model.graph
     _choose_output(graph, output)

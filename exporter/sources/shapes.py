@@ -76,6 +76,9 @@ class _Walk:
             if node.op_type == "If" and (branch := self._decided(node)) is not None:
                 waiting.extendleft(reversed(_inline(self.graph, node, branch)))
                 continue
+            if node.op_type == "CastLike" and (like := self._of(node.inputs[1])) is not None:  # type: ignore[arg-type]
+                waiting.appendleft(self._put(node, "Cast", [node.inputs[0]], {"to": like[0].type.tensor_type.elem_type}))
+                continue
             if node.op_type == "Gather" and (reshape := self._rereading(node)) is not None:
                 waiting.appendleft(reshape)
                 continue
@@ -236,6 +239,7 @@ class _Walk:
         if not copied and (first == -1).any():
             return
         settled[place] = 0 if copied else -1
+        node.attributes.pop("allowzero", None)
         node.replace_input_with(1, self._constant(f"{node.outputs[0].name}/target", settled.astype(np.int64)))
 
     def _rereading(self, node: ir.Node) -> ir.Node | None:
@@ -260,13 +264,19 @@ class _Walk:
             return None
         shape[follows] = -1
         target = self._constant(f"{node.outputs[0].name}/target", shape.astype(np.int64))
-        reshape = ir.node("Reshape", [flatten.inputs[0], target], name=node.name)
-        old, new = node.outputs[0], reshape.outputs[0]
+        return self._put(node, "Reshape", [flatten.inputs[0], target])
+
+    def _put(
+        self, node: ir.Node, op_type: str, inputs: list[ir.Value | None], attributes: dict[str, int] | None = None
+    ) -> ir.Node:
+        """Put another operator in a node's place."""
+        other = ir.node(op_type, inputs, attributes, name=node.name)
+        old, new = node.outputs[0], other.outputs[0]
         new.name, old.name = old.name, f"{old.name}/before"
-        self.graph.insert_before(node, reshape)
+        self.graph.insert_before(node, other)
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
-        return reshape
+        return other
 
     def _decided(self, node: ir.Node) -> ir.Graph | None:
         condition = self._of(node.inputs[0]) if node.inputs[0] is not None else None
