@@ -3,9 +3,10 @@
     python benchmarks/cost.py resnet50                      # random weights; the cost does not depend on them
     python benchmarks/cost.py resnet50 --torch              # forward and gradients against torch as well
     python benchmarks/cost.py resnet50 --size 256x1600 --memory
+    python benchmarks/cost.py resnet50 --export             # seconds and peak memory of the export alone
 
 Ratios are medians of rounds that run the compared parts in turn in one process. `--memory` reports the peak
-resident memory of a fresh process that loads the bundle and explains one frame.
+resident memory of a fresh process that loads the bundle and explains one frame, `--export` that of one that exports.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,15 +92,31 @@ def torch_ratio(name: str, bundle: Path, rounds: int) -> None:
     print(f"ours / torch's: {np.median(times[:, 0] / times[:, 1]):.2f}")
 
 
-def peak_memory(bundle: Path, mu: float) -> None:
-    """In a process of its own, so that nothing else counts."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--explain", bundle, "--mu", str(mu)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+def in_own_process(*arguments: object) -> None:
+    """So that nothing else counts."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     print(done.stdout.strip())
+
+
+def peak_memory() -> float:
+    """MiB. Linux's own high-water mark of this process; ru_maxrss would count the parent's memory at the fork as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def export_once(source: str, bundle: Path, size: str | None) -> None:
+    start = time.perf_counter()
+    sise_ort.export(source, bundle, input_size=size, **options_of(source))
+    print(f"export: {time.perf_counter() - start:.1f} s, peak memory {peak_memory():.0f} MiB")
+
+
+def options_of(source: str) -> dict[str, Any]:
+    return (
+        {"normalize": "imagenet"}
+        if source.endswith(".onnx")
+        else {"weights": "NONE", "normalize": "imagenet"}
+    )
 
 
 def explain_once(bundle: Path, mu: float) -> None:
@@ -106,11 +124,8 @@ def explain_once(bundle: Path, mu: float) -> None:
     spec = explainer.manifest.input
     frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     result = explainer.explain(frame, mu=mu)
-    # Linux's own high-water mark of this process; ru_maxrss would count the parent's memory at the fork as well.
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(
-        f"peak memory {peak:.0f} MiB: {spec.height}×{spec.width}, {sum(result.mask_counts)} masks, batch {explainer.model.batch_size}"
+        f"peak memory {peak_memory():.0f} MiB: {spec.height}×{spec.width}, {sum(result.mask_counts)} masks, batch {explainer.model.batch_size}"
     )
 
 
@@ -124,21 +139,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--export", action="store_true")
     parser.add_argument("--explain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--export-to", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.explain:
         explain_once(arguments.explain, arguments.mu)
+        return
+    if arguments.export_to:
+        export_once(arguments.model, arguments.export_to, arguments.size)
         return
     print(
         f"{arguments.model}, {platform.machine()}, sise-ort {sise_ort.__version__}, {time.strftime('%Y-%m-%d')}"
     )
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "model.sise"
-        file = arguments.model.endswith(".onnx")
-        options = {"normalize": "imagenet"} if file else {"weights": "NONE", "normalize": "imagenet"}
-        sise_ort.export(arguments.model, bundle, input_size=arguments.size, **options)
+        if arguments.export:
+            size = ["--size", arguments.size] if arguments.size else []
+            in_own_process(arguments.model, "--export-to", bundle, *size)
+            return
+        sise_ort.export(arguments.model, bundle, input_size=arguments.size, **options_of(arguments.model))
         if arguments.memory:
-            peak_memory(bundle, arguments.mu)
+            in_own_process("--explain", bundle, "--mu", arguments.mu)
             return
         explain_ratio(bundle, arguments.mu, arguments.rounds)
         if arguments.torch:

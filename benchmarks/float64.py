@@ -44,7 +44,18 @@ def _window(x: Array, kernel: Any, strides: Any, dilations: Any, pads: Any, auto
 class Conv(OpRun):
     op_domain = ""
 
-    def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None, pads=None, strides=None):  # type: ignore[no-untyped-def]
+    def _run(
+        self,
+        x,
+        w,
+        b=None,
+        auto_pad=None,
+        dilations=None,
+        group=None,
+        kernel_shape=None,
+        pads=None,
+        strides=None,
+    ):  # type: ignore[no-untyped-def]
         strides, dilations, pads = _window(x, w.shape[2:], strides, dilations, pads, auto_pad)
         function = F.conv2d if x.ndim == 4 else F.conv1d
         y = function(
@@ -86,7 +97,9 @@ class MaxPool(OpRun):
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         strides, dilations, pads = _window(x, kernel_shape, strides, dilations, pads, auto_pad)
         wide = _padded(_tensor(x), pads, -np.inf)
-        y, places = F.max_pool2d(wide, kernel_shape, strides, 0, dilations, bool(ceil_mode), return_indices=True)
+        y, places = F.max_pool2d(
+            wide, kernel_shape, strides, 0, dilations, bool(ceil_mode), return_indices=True
+        )
         n, c, h, w = x.shape
         rows, columns = places // wide.shape[3] - pads[0], places % wide.shape[3] - pads[1]
         planes = torch.arange(n * c).reshape(n, c, 1, 1) * (h * w)
@@ -142,7 +155,17 @@ class HardSwish(OpRun):
 class Resize(OpRun):
     op_domain = ""
 
-    def _run(self, x, roi=None, scales=None, sizes=None, mode=None, coordinate_transformation_mode=None, axes=None, **_):  # type: ignore[no-untyped-def]
+    def _run(
+        self,
+        x,
+        roi=None,
+        scales=None,
+        sizes=None,
+        mode=None,
+        coordinate_transformation_mode=None,
+        axes=None,
+        **_,
+    ):  # type: ignore[no-untyped-def]
         size = [int(s) for s in sizes[-2:]] if sizes is not None and len(sizes) else None
         factor = None if size else [float(s) for s in scales[-2:]]
         if mode == "linear":
@@ -165,7 +188,9 @@ def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     for tensor in model.graph.initializer:
         if tensor.data_type == float32:
             tensor.CopyFrom(
-                onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+                onnx.numpy_helper.from_array(
+                    onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name
+                )
             )
     for node in model.graph.node:
         for attribute in node.attribute:

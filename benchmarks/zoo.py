@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,30 +57,50 @@ def size_of(name: str) -> int:
 # One model, in its own process -----------------------------------------------------------------------
 
 
-def measure(name: str) -> dict[str, Any]:
-    import numpy as np
+@contextmanager
+def exported_programs(fold: bool) -> Iterator[list[Any]]:
+    """The programs that torch.onnx.export exports meanwhile, batch normalisation folded or not."""
     import torch
 
-    import sise_ort
-
-    size = size_of(name)
     programs: list[Any] = []
     export = torch.onnx.export
-
-    fold = True
 
     def keep(*arguments: Any, **options: Any) -> Any:
         programs.append(export(*arguments, **options, optimize=fold))
         return programs[-1]
 
     torch.onnx.export = keep
+    try:
+        yield programs
+    finally:
+        torch.onnx.export = export
+
+
+def export(name: str, bundle: Path, *, fold: bool = True) -> tuple[Any, Any]:
+    """Export with random weights (seed 0): the manifest, and the program that torch exported."""
+    import torch
+
+    import sise_ort
+
     torch.manual_seed(0)
+    with exported_programs(fold) as programs:
+        manifest = sise_ort.export(name, bundle, weights="NONE", input_size=size_of(name), force=True)
+    return manifest, programs[-1].exported_program
+
+
+def measure(name: str) -> dict[str, Any]:
+    """The row of one model."""
+    import numpy as np
+
+    import sise_ort
+
+    size = size_of(name)
     row: dict[str, Any] = {"name": name, "size": size, "date": time.strftime("%Y-%m-%d")}
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "model.sise"
         start = time.perf_counter()
         try:
-            manifest = sise_ort.export(name, bundle, weights="NONE", input_size=size)
+            manifest, program = export(name, bundle)
         except sise_ort.SiseError as error:
             return row | {"verdict": "refused", "reason": f"{type(error).__name__}: {error}"}
         row["export_seconds"] = time.perf_counter() - start
@@ -92,27 +114,29 @@ def measure(name: str) -> dict[str, Any]:
         single = [g.numpy() for g in extracted.gradients]
         scores = extracted.scores
         del explainer
-        row |= compare(bundle, manifest, programs[-1].exported_program, frame, scores, single)
+        row |= compare(bundle, manifest, program, frame, scores, single)
         if max(row["gradient_errors"]) >= LIMIT:
-            fold = False
-            torch.manual_seed(0)
-            manifest = sise_ort.export(name, bundle, weights="NONE", input_size=size, force=True)
-            unfolded = compare(bundle, manifest, programs[-1].exported_program, frame, scores, single)
-            row |= {"gradient_errors_folded": row["gradient_errors"], "gradient_errors": unfolded["gradient_errors"]}
+            unfolded = compare(bundle, *export(name, bundle, fold=False), frame, scores, single)
+            row |= {
+                "gradient_errors_folded": row["gradient_errors"],
+                "gradient_errors": unfolded["gradient_errors"],
+            }
     passed = row["explained"] and max(row["gradient_errors"]) < LIMIT and row["score_error"] < 1e-3
     row["verdict"] = "passes" if passed else "fails"
     row["peak_gigabytes"] = high_water()
     return row
 
 
-def compare(bundle: Path, manifest: Any, program: Any, frame: Any, scores: Any, single: Any) -> dict[str, Any]:
+def compare(
+    bundle: Path, manifest: Any, program: Any, frame: Any, scores: Any, single: Any
+) -> dict[str, Any]:
     """The bundle's graph against the exported program under torch autograd."""
     import numpy as np
     import torch
     from float64 import run_float64
 
     facts = manifest.preprocessing
-    mean, std = (np.array(v, np.float32).astype(np.float64) for v in (facts.mean, facts.std))  # as in the graph
+    mean, std = (np.float64(np.array(v, np.float32)) for v in (facts.mean, facts.std))  # as in the graph
     x = ((frame - mean) / std).transpose(2, 0, 1)[None]
     feeds = {"image": frame[None], "class": np.array([TARGET]), "contrast": np.array(0.0, np.float32)}
     ours = run_float64(bundle / "extract.onnx", feeds)
@@ -221,7 +245,9 @@ def run_one(name: str, result: Path) -> None:
     except subprocess.TimeoutExpired:
         reason = f"took more than {SECONDS} s"
     if not result.is_file():
-        result.write_text(json.dumps({"name": name, "size": size_of(name), "verdict": "fails", "reason": reason}))
+        result.write_text(
+            json.dumps({"name": name, "size": size_of(name), "verdict": "fails", "reason": reason})
+        )
 
 
 def file_of(folder: Path, name: str) -> Path:
@@ -278,20 +304,25 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def _line(r: dict[str, Any]) -> str:
     side = f" ({r['size']})" if r["size"] != 224 else ""
-    blocks = ", ".join(f"{c}×{h}" if h == w else f"{c}×{h}×{w}" for c, h, w in r["blocks"])
     errors = " ".join(f"{e:.0e}" for e in r["gradient_errors"])
     errors += " \\*" if "gradient_errors_folded" in r else ""
     return (
-        f"| {r['name']}{side} | {r['parameters'] / 1e6:.1f} M | {blocks} | {errors} | {r['score_error']:.0e} "
+        f"| {r['name']}{side} | {r['parameters'] / 1e6:.1f} M | {blocks_in_words(r)} | {errors} | {r['score_error']:.0e} "
         f"| {r['export_seconds']:.0f} s, {r['export_gigabytes']:.1f} GB | {r['verdict']} |"
     )
+
+
+def blocks_in_words(r: dict[str, Any]) -> str:
+    return ", ".join(f"{c}×{h}" if h == w else f"{c}×{h}×{w}" for c, h, w in r["blocks"])
 
 
 def _why(r: dict[str, Any]) -> str:
     if "reason" in r:
         return str(r["reason"])
     errors = " ".join(f"{e:.0e}" for e in r["gradient_errors"])
-    return f"gradient {errors}, scores {r['score_error']:.0e}, {r['masks']} masks, explained: {r['explained']}"
+    return (
+        f"gradient {errors}, scores {r['score_error']:.0e}, {r['masks']} masks, explained: {r['explained']}"
+    )
 
 
 def main() -> None:
@@ -326,7 +357,9 @@ def main() -> None:
             path.unlink(missing_ok=True)
             run_one(name, path)
             row = json.loads(path.read_text())
-            progress.console.print(f"{name}: {row['verdict']}{' ' + _why(row) if row['verdict'] == 'fails' else ''}")
+            progress.console.print(
+                f"{name}: {row['verdict']}{' ' + _why(row) if row['verdict'] == 'fails' else ''}"
+            )
             progress.advance(task)
 
         with ThreadPoolExecutor(arguments.workers) as pool:

@@ -11,6 +11,7 @@ PACKAGES = {
     "runtime": ("numpy", "opencv-python-headless", "click", "rich", "onnxruntime", "onnxruntime-gpu"),
     "export": ("onnx", "onnx-ir"),
     "torch": ("torch", "torchvision", "onnxscript"),
+    "timm": ("timm",),
 }
 
 

@@ -40,7 +40,7 @@ from sise_ort.cli.options import Numbers, source_options
 def command(source: str, bundle: str | None, **options: Any) -> None:
     """Turn a CNN into a bundle that explains itself.
 
-    SOURCE is an .onnx file, a torchvision name (resnet50), or package.module:factory.
+    SOURCE is an .onnx file, a torchvision name (resnet50), a timm name (timm:resnet50d), or package.module:factory.
 
     \b
     sise-ort export resnet50

@@ -57,9 +57,9 @@ def source_options(command: F) -> F:
             click.option(
                 "--weights",
                 metavar="DEFAULT|NONE|FILE",
-                help="PyTorch: whose weights [torchvision: DEFAULT].",
+                help="PyTorch: whose weights [torchvision, timm: DEFAULT].",
             ),
-            click.option("--classes", type=click.IntRange(1), help="torchvision: number of classes."),
+            click.option("--classes", type=click.IntRange(1), help="torchvision, timm: number of classes."),
             click.option(
                 "--input-size", metavar="N|HxW", help="Picture size, where the model leaves it open."
             ),

@@ -67,7 +67,10 @@ def compare(
         raise ExportError(
             f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}"
         )
-    worst = max(_difference(ours, theirs), _difference(extracted, scores) * (tolerance / QUANTISED if quantised else 1))
+    worst = max(
+        _difference(ours, theirs),
+        _difference(extracted, scores) * (tolerance / QUANTISED if quantised else 1),
+    )
     if not worst <= tolerance:
         raise ExportError(
             f"the bundle's scores differ from the source model's by {worst:.2e} of their size, more than {tolerance:.0e}: "

@@ -8,7 +8,7 @@ import pytest
 from gradcheck import graph_of
 
 from sise_ort.errors import NoBlocksError
-from sise_ort.exporter.blocks import bottlenecks, candidates, find_blocks, module_path
+from sise_ort.exporter.blocks import bottlenecks, candidates, choose_blocks, find_blocks, module_path
 
 HEAD = "g = GlobalAveragePool({0})\n y = Flatten(g)"
 
@@ -86,3 +86,73 @@ def test_module_paths(node: str, scopes: str | None, path: str) -> None:
     if scopes:
         relu.metadata_props["pkg.torch.onnx.name_scopes"] = scopes
     assert module_path(relu.outputs[0]) == path
+
+
+# Where channels lie ----------------------------------------------------------------------------------
+
+
+def sizes(body: str, **params: np.ndarray) -> list[tuple[str, int, int, int]]:  # type: ignore[type-arg]
+    return [(c.tensor, c.channels, c.height, c.width) for c in find_blocks(graph(body, **params))]
+
+
+def test_channels_last_tensors_are_read_as_such() -> None:
+    """Only pooled and flattened afterwards, so that the last tensor of each block lies [n, h, w, c]."""
+    body = (
+        "a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w)\n t = Transpose<perm=[0,2,3,1]>(a)\n l = LayerNormalization(t, one)\n"
+        "m = MatMul(l, fc)\n u = Transpose<perm=[0,3,1,2]>(m)\n b = Conv<strides=[2,2], pads=[1,1,1,1]>(u, v)\n"
+        "k = Transpose<perm=[0,2,3,1]>(b)\n e = Elu(k)\n y = ReduceMean<keepdims=0>(e, axes)"
+    )
+    params = {
+        "w": w(16, 3),
+        "one": np.ones(16),
+        "fc": np.ones((16, 8)),
+        "v": w(24, 8),
+        "axes": np.array([1, 2]),
+    }
+    assert sizes(body, **params) == [("u", 8, 16, 24), ("e", 24, 8, 12)]
+    assert [c.axes for c in find_blocks(graph(body, **params))] == [(1, 2, 3), (3, 1, 2)]
+
+
+def test_reshaped_maps_are_told_by_where_their_size_stands() -> None:
+    body = (
+        "a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w)\n f = Reshape(a, flat)\n t = Transpose<perm=[0,2,1]>(f)\n"
+        "l = Reshape(t, last)\n y = ReduceMean<keepdims=0>(l, axes)"
+    )
+    params = {
+        "w": w(20, 3),
+        "flat": np.array([0, 20, -1]),
+        "last": np.array([-1, 16, 24, 20]),
+        "axes": np.array([1, 2]),
+    }
+    found = {c.tensor: (c.channels, c.height, c.width) for c in candidates(graph(body, **params))}
+    assert found["a"] == found["l"] == (20, 16, 24)
+    assert "f" not in found
+
+
+# Transformers ----------------------------------------------------------------------------------------
+
+ATTENTION = (
+    "a = Conv<strides=[8,8]>(x, w)\n f = Reshape(a, flat)\n t = Transpose<perm=[0,2,1]>(f)\n q = MatMul(t, wq)\n"
+    "k = MatMul(f, wk)\n p = MatMul(q, f)\n scaled = Div(p, root)\n s = Softmax(scaled)\n o = MatMul(s, t)\n"
+    "y = ReduceMean<keepdims=0>(o, axes)"
+)
+
+
+def test_self_attention_is_refused_unless_layers_are_named() -> None:
+    params = {"w": w(4, 3, 8), "flat": np.array([0, 4, -1]), "wq": np.ones((4, 4)), "wk": np.ones((24, 24)),
+              "root": np.array(2.0), "axes": np.array([1])}  # fmt: skip
+    transformer = graph(ATTENTION, **params)
+    with pytest.raises(
+        NoBlocksError, match=r"is a transformer: .* self-attention \(1 times, first in operator Softmax"
+    ):
+        find_blocks(transformer)
+    assert [c.tensor for c in choose_blocks(transformer, ["a"])] == ["a"]
+
+
+def test_a_softmax_over_channels_is_no_self_attention() -> None:
+    """Selective kernels and global context weigh by a softmax of one convolution's output."""
+    body = (
+        "a = Conv<pads=[1,1,1,1]>(x, w)\n p = GlobalAveragePool(a)\n s = Softmax<axis=1>(p)\n m = Mul(a, s)\n"
+        + HEAD.format("m")
+    )
+    assert names(body, w=w(4, 3)) == ["m"]

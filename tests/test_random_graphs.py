@@ -79,7 +79,9 @@ class Builder:
             pads = "" if side == 1 or kind == "LpPool" else ", pads=[1,1,1,1]"
             grown = 2 if pads else 0
             size = [(n + grown - side) // step + 1 for n in (h, w)]
-            return self.line(f"{kind}<kernel_shape=[{side},{side}], strides=[{step},{step}]{pads}>({x})", (c, *size))  # type: ignore[arg-type]
+            return self.line(
+                f"{kind}<kernel_shape=[{side},{side}], strides=[{step},{step}]{pads}>({x})", (c, *size)
+            )  # type: ignore[arg-type]
         return getattr(self, kind.lower())(x, c, h, w)  # type: ignore[no-any-return]
 
     def conv(self, x: str, c: int, h: int, w: int) -> str:
@@ -98,15 +100,21 @@ class Builder:
     def convtranspose(self, x: str, c: int, h: int, w: int) -> str:
         side, step = self.draw(st.integers(1, 3)), self.draw(st.integers(1, 2))
         size = [(n - 1) * step + side for n in (h, w)]
-        return self.line(f"ConvTranspose<strides=[{step},{step}]>({x}, {self.weights(c, 2, side, side)})", (2, *size))  # type: ignore[arg-type]
+        return self.line(
+            f"ConvTranspose<strides=[{step},{step}]>({x}, {self.weights(c, 2, side, side)})", (2, *size)
+        )  # type: ignore[arg-type]
 
     def batchnormalization(self, x: str, c: int, h: int, w: int) -> str:
         scale, bias, mean = (self.weights(c) for _ in range(3))
-        return self.line(f"BatchNormalization({x}, {scale}, {bias}, {mean}, {self.weights(c, low=0.25)})", (c, h, w))
+        return self.line(
+            f"BatchNormalization({x}, {scale}, {bias}, {mean}, {self.weights(c, low=0.25)})", (c, h, w)
+        )
 
     def instancenormalization(self, x: str, c: int, h: int, w: int) -> str:
         options = "epsilon=0.25"
-        return self.line(f"InstanceNormalization<{options}>({x}, {self.weights(c)}, {self.weights(c)})", (c, h, w))
+        return self.line(
+            f"InstanceNormalization<{options}>({x}, {self.weights(c)}, {self.weights(c)})", (c, h, w)
+        )
 
     def layernormalization(self, x: str, c: int, h: int, w: int) -> str:
         axis = self.draw(st.integers(1, 3))
@@ -200,7 +208,9 @@ class Builder:
 
     def resize(self, x: str, c: int, h: int, w: int) -> str:
         mode = self.draw(st.sampled_from(["nearest", "linear"]))
-        options = f'mode="{mode}", coordinate_transformation_mode="asymmetric", nearest_mode="floor", axes=[2,3]'
+        options = (
+            f'mode="{mode}", coordinate_transformation_mode="asymmetric", nearest_mode="floor", axes=[2,3]'
+        )
         return self.line(f"Resize<{options}>({x}, , , {self.param([2 * h, w + 1])})", (c, 2 * h, w + 1))
 
     def depthtospace(self, x: str, c: int, h: int, w: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import write_operators
 from gradcheck import (
     ConvTranspose,
     MaxPool,
@@ -75,6 +76,15 @@ def test_rule_with_dynamic_size(case: Case) -> None:
 def test_every_rule_is_covered() -> None:
     tested = {op for case in CASES for (_, op) in RULES if f" {op}" in case.body or f"={op}" in case.body}
     assert tested == {op for domain, op in RULES if domain == ""}
+
+
+def test_every_rule_says_its_formula_and_stands_in_the_docs() -> None:
+    assert all(
+        write_operators.paragraph(rule.function) for (domain, _), rule in RULES.items() if domain == ""
+    )
+    page = write_operators.FILE.read_text(encoding="utf-8")
+    assert page == write_operators.table()  # else: python docs/write_operators.py
+    assert all(f"`{op_type}`" in page for domain, op_type in RULES if domain == "")
 
 
 def test_a_rule_wrong_by_a_thousandth_fails(monkeypatch: pytest.MonkeyPatch) -> None:

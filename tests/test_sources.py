@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,54 @@ def test_torchvision_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.hub, "_get_torch_home", lambda: str(tmp_path / "empty"))
     assert sise_ort.export("squeezenet1_1", tmp_path / "o.sise", weights=path).labels[0] == "tench"
     assert not (tmp_path / "empty").exists()
+
+
+def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Size, normalisation and crop are those of timm's configuration; weights come from .pth and .safetensors."""
+    torch_model.torchvision_package()
+    timm: Any = importlib.import_module("timm")
+    torch.manual_seed(3)
+    net = timm.create_model("lcnet_035", num_classes=6).eval()
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "six.pth")
+    importlib.import_module("safetensors.torch").save_file(net.state_dict(), tmp_path / "six.safetensors")
+    frame = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    x = (torch.tensor(frame) / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )
+    with torch.no_grad():
+        expected = net(x.permute(2, 0, 1)[None].float())[0].numpy()
+    for name in ("six.pth", "six.safetensors"):
+        bundle = tmp_path / f"{name}.sise"
+        manifest = sise_ort.export("timm:lcnet_035", bundle, weights=tmp_path / name, classes=6)
+        assert manifest.fit.mode == "crop" and manifest.fit.resize == (256, 256)  # crop_pct 0.875
+        assert manifest.origin["kind"] == "timm" and manifest.labels == ()
+        result = sise_ort.load(bundle, provider="cpu").explain(frame, mu=0.9)
+        np.testing.assert_allclose(result.scores, expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(SourceError, match=r"do not fit the network.*--classes N"):
+        sise_ort.export("timm:lcnet_035", tmp_path / "o.sise", weights=tmp_path / "six.pth")
+    with pytest.raises(SourceError, match="timm has no model 'lcnet_5'; did you mean timm:lcnet_"):
+        sise_ort.export("timm:lcnet_5")
+    with pytest.raises(SourceError, match="--classes 6: the DEFAULT weights have their own classes"):
+        sise_ort.export("timm:lcnet_050", classes=6)
+    (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(SourceError, match=r"bad\.safetensors' cannot be read as safetensors"):
+        sise_ort.export("timm:lcnet_035", weights=tmp_path / "bad.safetensors")
+
+    def offline(*arguments: Any, **options: Any) -> Any:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        SourceError,
+        match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*timm/lcnet_050.*--weights FILE",
+    ):
+        sise_ort.export("timm:lcnet_050")
+
+
+def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(sise_ort.MissingDependencyError, match=r"pip install 'sise-ort\[cpu,timm\]'"):
+        sise_ort.export("timm:resnet18d")
 
 
 def test_names_that_are_nothing(tmp_path: Path) -> None:

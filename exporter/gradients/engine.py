@@ -71,7 +71,9 @@ def passes_gradient(node: ir.Node) -> bool:
     """Whether the outputs change with small changes of the inputs."""
     if node.op_type == "Cast":
         source = node.inputs[0]
-        return ir.DataType(node.attributes["to"].value) in _REAL and source is not None and source.dtype in _REAL
+        return (
+            ir.DataType(node.attributes["to"].value) in _REAL and source is not None and source.dtype in _REAL
+        )
     return node.op_type not in WITHOUT_GRADIENT
 
 
@@ -200,12 +202,11 @@ def sum_repeated(
     for axis in axes:
         if ours[axis] == 1 and theirs[axis] != 1:
             repeated.append(axis)
-        elif ours[axis] != 1 and value.shape is not None and result.shape is not None:
-            if value.shape[axis] != result.shape[axis]:
-                raise ValueError(
-                    f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
-                    f"'{result.name}' {result.shape}; export with a fixed --input-size"
-                )
+        elif ours[axis] != 1 and value.shape[axis] != result.shape[axis]:  # type: ignore[index]
+            raise ValueError(
+                f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
+                f"'{result.name}' {result.shape}; export with a fixed --input-size"
+            )
     return op.ReduceSum(gradient, repeated, keepdims=1) if repeated else gradient
 
 

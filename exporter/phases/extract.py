@@ -16,7 +16,11 @@ from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, frame_input, ne
 
 
 def build_extract(
-    network: ir.Model, blocks: Sequence[Candidate], spec: InputSpec, preprocessing: Preprocessing, classes: int
+    network: ir.Model,
+    blocks: Sequence[Candidate],
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    classes: int,
 ) -> ir.Model:
     """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class), contrast (scalar, see `class_seed`).
 

@@ -234,7 +234,9 @@ def _with_free_batch(model: ir.Model, batch: int) -> ir.Model | None:
         target = constant_array(node.inputs[1])
         if target is None or len(target) == 0 or target[0] != batch or attribute(node, "allowzero", 0):
             continue
-        node.replace_input_with(1, op.constant(np.array([0 if node.op_type == "Reshape" else 1, *target[1:]])))
+        node.replace_input_with(
+            1, op.constant(np.array([0 if node.op_type == "Reshape" else 1, *target[1:]]))
+        )
     try:
         infer_shapes(free, OPSET)
     except ShapesDoNotFit:

@@ -39,6 +39,7 @@ def _length(vector: ir.Value, node: ir.Node) -> int:
 
 
 def _swish(op: Ops, node: ir.Node) -> ir.Value:
+    """x · σ(αx)."""
     x, alpha = input_of(node), attribute(node, "alpha", 1.0)
     return op.Mul(x, op.Sigmoid(x if alpha == 1 else op.Mul(x, alpha)))
 
@@ -74,7 +75,9 @@ def rewrite(model: ir.Model) -> None:
     found = [node for node in graph if node.op_type in REWRITES and node.domain in ("", "ai.onnx")]
     if not found:
         return
-    floats = [v.dtype for v in graph.initializers.values() if v.dtype in (ir.DataType.FLOAT16, ir.DataType.DOUBLE)]
+    floats = [
+        v.dtype for v in graph.initializers.values() if v.dtype in (ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+    ]
     op = Ops(graph, floats[0] if floats else ir.DataType.FLOAT, prefix="rewritten")
     for node in found:
         value = REWRITES[node.op_type](op, node)

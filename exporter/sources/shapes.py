@@ -77,7 +77,9 @@ class _Walk:
                 waiting.extendleft(reversed(_inline(self.graph, node, branch)))
                 continue
             if node.op_type == "CastLike" and (like := self._of(node.inputs[1])) is not None:  # type: ignore[arg-type]
-                waiting.appendleft(self._put(node, "Cast", [node.inputs[0]], {"to": like[0].type.tensor_type.elem_type}))
+                waiting.appendleft(
+                    self._put(node, "Cast", [node.inputs[0]], {"to": like[0].type.tensor_type.elem_type})
+                )
                 continue
             if node.op_type == "Gather" and (reshape := self._rereading(node)) is not None:
                 waiting.appendleft(reshape)
@@ -92,7 +94,7 @@ class _Walk:
         if found is None and value.const_value is not None:
             tensor = value.const_value
             data = tensor.numpy() if tensor.size <= _SMALL else None
-            fact = _Facts(_type(tensor.dtype, [int(d) for d in tensor.shape]), data)
+            fact = _Facts(_type(tensor.dtype, list(tensor.shape.numpy())), data)
             found = self.facts[value] = (fact, fact)
         return found
 
@@ -174,7 +176,12 @@ class _Walk:
         try:
             evaluator = onnx.reference.ReferenceEvaluator(proto)
             found = evaluator.run(None, {name: facts.data for name, facts in seen.items()})
-        except (NotImplementedError, RuntimeError, TypeError, ValueError):  # what it cannot compute stays in the graph
+        except (
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # what it cannot compute stays in the graph
             return unknown
         return [np.asarray(a) if isinstance(a, (np.ndarray, np.generic)) else None for a in found]
 
@@ -247,7 +254,12 @@ class _Walk:
         flat, index = node.inputs
         flatten = flat.producer() if flat is not None else None
         order = self._of(index) if index is not None else None
-        if flatten is None or flatten.op_type != "Reshape" or order is None or attribute(node, "axis", 0) != 0:
+        if (
+            flatten is None
+            or flatten.op_type != "Reshape"
+            or order is None
+            or attribute(node, "axis", 0) != 0
+        ):
             return None
         source = self._of(flatten.inputs[0]) if flatten.inputs[0] is not None else None
         seen = self._of(flat) if flat is not None else None
@@ -267,7 +279,11 @@ class _Walk:
         return self._put(node, "Reshape", [flatten.inputs[0], target])
 
     def _put(
-        self, node: ir.Node, op_type: str, inputs: list[ir.Value | None], attributes: dict[str, int] | None = None
+        self,
+        node: ir.Node,
+        op_type: str,
+        inputs: list[ir.Value | None],
+        attributes: dict[str, int] | None = None,
     ) -> ir.Node:
         """Put another operator in a node's place."""
         other = ir.node(op_type, inputs, attributes, name=node.name)

@@ -229,7 +229,9 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         loaded = importlib.import_module("safetensors.torch").load_file(path)
     except ImportError as error:
-        raise MissingDependencyError(f"'{path}' needs the package safetensors: pip install safetensors") from error
+        raise MissingDependencyError(
+            f"'{path}' needs the package safetensors: pip install safetensors"
+        ) from error
     except Exception as error:
         raise SourceError(f"'{path}' cannot be read as safetensors: {first_line(error)}") from error
     return dict(loaded)

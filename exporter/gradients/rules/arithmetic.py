@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sise_ort.exporter.gradients.engine import Gradient, register
-from sise_ort.exporter.ops import Ops, constant_array, input_of
+from sise_ort.exporter.ops import Ops, constant_array, constant_input, input_of
 
 
 @register("Add", broadcasts=True)
@@ -147,7 +147,14 @@ def erf(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
 
 @register("Identity")
 @register("Cast")
+def identity(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
+    """g. A Cast to integers or from booleans passes nothing."""
+    return g
+
+
 @register("Dropout")
-def identity(op: Ops, node: ir.Node, g: ir.Value, mask: Gradient = None) -> Gradient:
-    """g: in inference the identity. A Cast to integers or from booleans passes nothing."""
+def dropout(op: Ops, node: ir.Node, g: ir.Value, mask: Gradient = None) -> Gradient:
+    """g: in inference the identity. Training mode is refused."""
+    if np.any(constant_input(node, 2, "its training_mode is")):
+        raise ValueError("it is in training mode; export the model in evaluation mode")
     return g

@@ -62,7 +62,9 @@ def concat(op: Ops, node: ir.Node, g: ir.Value) -> list[Gradient]:
         raise ValueError(f"the lengths of the parts along axis {axis} are unknown")
     if len(lengths) == 1:
         return [g]
-    parts = op.Split(g, op.constant([int(n) for n in lengths if n is not None]), axis=axis, outputs=len(lengths))
+    parts = op.Split(
+        g, op.constant([int(n) for n in lengths if n is not None]), axis=axis, outputs=len(lengths)
+    )
     return list(parts)
 
 
@@ -71,7 +73,10 @@ def split(op: Ops, node: ir.Node, *gradients: Gradient) -> Gradient:
     """The gradients of the parts, joined; zeros for parts that lead nowhere."""
     axis = axis_after_batch(node, 0)
     any_gradient = next(g for g in gradients if g is not None)
-    parts = [g if g is not None else _zeros(op, y, any_gradient) for g, y in zip(gradients, node.outputs, strict=True)]
+    parts = [
+        g if g is not None else _zeros(op, y, any_gradient)
+        for g, y in zip(gradients, node.outputs, strict=True)
+    ]
     return op.Concat(*parts, axis=axis) if len(parts) > 1 else parts[0]
 
 
@@ -102,9 +107,7 @@ def gather(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     return _put_back(op, g, indices.reshape(-1) % length, axis, length, len(static_shape(x)))
 
 
-def _put_back(
-    op: Ops, g: ir.Value, places: NDArray[np.int64], axis: int, length: int, rank: int
-) -> ir.Value:
+def _put_back(op: Ops, g: ir.Value, places: NDArray[np.int64], axis: int, length: int, rank: int) -> ir.Value:
     """Slice i of g along `axis` added at places[i] of `length` zeros."""
     m = len(places)
     if m and (np.diff(places) == 1).all():
@@ -116,7 +119,9 @@ def _put_back(
     if len(np.unique(places)) == m:  # gather each place's slice, or the zeros put behind the last
         source = np.full(length, m)
         source[places] = np.arange(m)
-        return op.Gather(op.Pad(g, op.constant([0, 1]), None, op.constant([axis])), op.constant(source), axis=axis)
+        return op.Gather(
+            op.Pad(g, op.constant([0, 1]), None, op.constant([axis])), op.constant(source), axis=axis
+        )
     one_hot = np.zeros((m, length))
     one_hot[np.arange(m), places] = 1
     return along_axis(op, g, one_hot, axis, rank)
@@ -141,7 +146,7 @@ def slice_(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
             raise ValueError("it cuts the batch or an axis of unknown length")
         begin, stop = int(start), int(end)
         if step < 0 and stop < -length:
-            kept = range(length)[begin::int(step)]
+            kept = range(length)[begin :: int(step)]
         else:
             kept = range(length)[begin : stop : int(step)]
         g = _put_back(op, g, np.array(kept, np.int64), int(axis), length, len(dims))
@@ -172,7 +177,7 @@ def pad(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
             raise ValueError(f"mode {mode} needs a fixed size")
         if min(before, after) < 0:
             raise ValueError(f"mode {mode} with negative pads is not covered")
-        source = np.pad(np.arange(length), (before, after), mode=mode)
+        source = np.pad(np.arange(length), (before, after), mode=mode)  # type: ignore[arg-type]
         one_hot = np.zeros((len(source), length))
         one_hot[np.arange(len(source)), source] = 1
         g = along_axis(op, g, one_hot, axis, len(dims))

@@ -47,7 +47,12 @@ def conv_transpose(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
                 raise ValueError("auto_pad or output_shape that pads unevenly is not covered")
             pads[i] = pads[i + len(kernel)] = total // 2
     return op.Conv(
-        g, weights, strides=list(strides), dilations=list(dilations), pads=pads, group=attribute(node, "group", 1)
+        g,
+        weights,
+        strides=list(strides),
+        dilations=list(dilations),
+        pads=pads,
+        group=attribute(node, "group", 1),
     )
 
 

@@ -73,7 +73,9 @@ def local_response_normalization(op: Ops, node: ir.Node, g: ir.Value) -> Gradien
         raise ValueError("the number of channels is unknown")
     size = attribute(node, "size")
     alpha, beta = attribute(node, "alpha", 1e-4), attribute(node, "beta", 0.75)
-    offset = np.arange(channels)[None, :] - np.arange(channels)[:, None]  # of the read channel from the written
+    offset = (
+        np.arange(channels)[None, :] - np.arange(channels)[:, None]
+    )  # of the read channel from the written
     near = (offset >= -((size - 1) // 2)) & (offset <= size // 2)
     window = near.astype(np.float64).reshape(channels, channels, *[1] * (rank - 2))
     turned = near.T.astype(np.float64).reshape(window.shape)

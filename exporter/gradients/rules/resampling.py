@@ -22,14 +22,15 @@ def resize(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         raise ValueError("only keep_aspect_ratio_policy stretch is covered")
     before, after = static_shape(x), static_shape(y)
     rank = len(before)
-    scales = constant_input(node, 2, "its scales are")  # sizes may name the batch: the result's shape says the rest
+    scales = constant_input(
+        node, 2, "its scales are"
+    )  # sizes may name the batch: the result's shape says the rest
     axes = [a % rank for a in attribute(node, "axes", range(rank))]
     for place, axis in enumerate(axes):
         old, new = before[axis], after[axis]
         scale = float(scales[place]) if scales is not None and len(scales) else None
-        if axis == 0 and scale in (None, 1.0) and x.shape is not None and y.shape is not None:
-            if x.shape[0] == y.shape[0]:
-                continue
+        if axis == 0 and scale in (None, 1.0) and x.shape[0] == y.shape[0]:  # type: ignore[index]
+            continue
         if old is None or new is None or axis == 0:
             raise ValueError("it resizes the batch or an axis of unknown length")
         if (scale or new / old) == 1.0:
