@@ -96,6 +96,43 @@ def test_a_rule_wrong_by_a_thousandth_fails(monkeypatch: pytest.MonkeyPatch) -> 
         test_rule_against_autograd(case, "3 pictures, 3 gradients")
 
 
+@pytest.mark.parametrize("size", [(9, 11), (4, 3), (12, 5)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        'mode="nearest"',
+        'mode="nearest", nearest_mode="ceil"',
+        'mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"',
+        'mode="nearest", coordinate_transformation_mode="align_corners", nearest_mode="round_prefer_ceil"',
+        'mode="linear"',
+        'mode="linear", coordinate_transformation_mode="asymmetric"',
+        'mode="linear", coordinate_transformation_mode="pytorch_half_pixel"',
+        'mode="linear", coordinate_transformation_mode="align_corners"',
+        'mode="linear", antialias=1',
+        'mode="cubic", cubic_coeff_a=-0.5',
+        'mode="cubic", coordinate_transformation_mode="align_corners", exclude_outside=1',
+    ],
+)
+def test_resize_is_the_adjoint_of_onnxruntimes(options: str, size: tuple[int, int]) -> None:
+    """Resize is linear: <seed, resize(x)> = <gradient, x>, with onnxruntime's own resize."""
+    body = f"y = Resize<{options}, axes=[2,3]>(x, , , s)"
+    model = with_gradient(graph_of(body, {"s": np.array(size)}, ("n", 3, 6, 5), np.float32))
+    x = rng.normal(0, 1, (2, 3, 6, 5)).astype(np.float32)
+    seed = rng.normal(0, 1, (2, 3, *size)).astype(np.float32)
+    y, gradient = run_onnxruntime(model, {"x": x, "seed": seed})
+    assert abs((seed * y).sum() - (gradient * x).sum()) < 1e-5 * np.linalg.norm(gradient) * np.linalg.norm(x)
+
+
+def test_resize_by_uneven_scales_against_onnxruntime() -> None:
+    """The size is rounded down, the coordinates are not."""
+    body = 'y = Resize<mode="linear">(x, , s)'
+    params = {"s": np.array([1, 1, 1.7, 2.3], np.float32)}
+    model = with_gradient(graph_of(body, params, ("n", 3, 6, 5), np.float32))
+    x, seed = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((2, 3, 6, 5), (2, 3, 10, 11)))
+    y, gradient = run_onnxruntime(model, {"x": x, "seed": seed})
+    assert abs((seed * y).sum() - (gradient * x).sum()) < 1e-5 * np.linalg.norm(gradient) * np.linalg.norm(x)
+
+
 def test_a_rule_of_ones_own() -> None:
     domains = ', "my.ops" : 1'
     body = "s = my.ops.Square(x)\n y = Relu(s)"

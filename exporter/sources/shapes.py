@@ -22,8 +22,12 @@ from sise_ort.exporter.ops import attribute
 BATCH = "n"
 _PROBES = (2, 3)
 _SMALL = 1 << 16
-"""Tensors of at most this many elements are computed, if all that they depend on is known."""
-_AS_THEY_ARE = frozenset("DequantizeLinear QuantizeLinear".split())
+"""Integer tensors of at most this many elements are computed, if all that they depend on is known."""
+_SMALL_FLOATS = 1 << 10
+_AS_THEY_ARE = frozenset(
+    "Bernoulli DequantizeLinear Multinomial QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)
+_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 
 
 class ShapesDoNotFit(SourceError):
@@ -170,9 +174,11 @@ class _Walk:
             return [array[start:end]]
         if node.op_type in _AS_THEY_ARE or any(facts.data is None for facts in seen.values()):
             return unknown
-        sizes = [_Facts(t).dims for t in types.values()]
-        if any(dims is not None and np.prod([d or 1 for d in dims]) > _SMALL for dims in sizes):
-            return unknown
+        for kind in types.values():
+            dims = _Facts(kind).dims or []
+            most = _SMALL_FLOATS if kind.tensor_type.elem_type in _FLOATS else _SMALL
+            if np.prod([d or 1 for d in dims]) > most:
+                return unknown
         try:
             evaluator = onnx.reference.ReferenceEvaluator(proto)
             found = evaluator.run(None, {name: facts.data for name, facts in seen.items()})

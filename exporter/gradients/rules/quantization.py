@@ -11,10 +11,11 @@ from sise_ort.exporter.ops import Ops, attribute, input_of, static_shape
 
 @register("QuantizeLinear")
 def quantize_linear(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
-    """g where x lies strictly within the range that the integers can represent, 0 where it saturates.
+    """g where x lies within the range that the integers can represent, 0 where it saturates.
 
     The straight-through gradient of clip(x, (q_min - zero) · scale, (q_max - zero) · scale): where a quantiser
-    took over a Relu, its lower bound is 0 and this is Relu's gradient.
+    took over a Relu, its lower bound is 0 and this is Relu's gradient. The bounds themselves pass, since values
+    that are quantised a second time, behind a pooling, often lie on them.
     """
     x, scale = input_of(node), input_of(node, 1)
     dtype = node.outputs[0].dtype
@@ -30,8 +31,7 @@ def quantize_linear(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         shape = [1] * len(static_shape(x))
         shape[attribute(node, "axis", 1) % len(shape)] = -1
         lower, upper = op.Reshape(lower, op.constant(shape)), op.Reshape(upper, op.constant(shape))
-    inside = op.Where(op.Greater(x, lower), g, 0.0)
-    return op.Where(op.Less(x, upper), inside, 0.0)
+    return op.Where(op.Less(x, lower), 0.0, op.Where(op.Greater(x, upper), 0.0, g))
 
 
 @register("DequantizeLinear")
