@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sise_ort.errors import ExportError, GradientError, NoBlocksError
+from sise_ort.exporter.attention import self_attention
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
@@ -21,8 +22,13 @@ SHRINK = 1.5
 POOLING = frozenset(
     "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool ReduceMax ReduceMean".split()
 )
-UNCHANGING = frozenset("Cast Dropout Identity Pad Reshape Squeeze Transpose Unsqueeze".split())
-LINEAR = frozenset("Add Cast Gemm Identity MatMul Reshape Sub".split())
+UNCHANGING = frozenset(
+    "Cast DequantizeLinear Dropout Identity Pad QuantizeLinear Reshape Squeeze Transpose Unsqueeze".split()
+)
+LINEAR = frozenset(
+    """Add BatchNormalization Cast Concat Conv Flatten Gemm Identity MatMul Neg Pad Reshape Slice Split Squeeze Sub
+    Unsqueeze""".split()
+)
 """Operators whose gradient reads no forward tensor: they may work on pictures and places in one axis, as Keras's
 Dense layers do on feature maps."""
 LEARNED = frozenset("Conv ConvTranspose Gemm MatMul".split())
@@ -203,39 +209,6 @@ def feature_size(value: ir.Value, axes: Axes | None) -> tuple[int, int, int] | N
     if isinstance(channels, int) and isinstance(height, int) and isinstance(width, int):
         return channels, height, width
     return None
-
-
-_ATTENTION = frozenset("Attention GroupQueryAttention MultiHeadAttention".split())
-_BETWEEN_PRODUCT_AND_SOFTMAX = frozenset(
-    "Add Cast Clip Div Mul Pad Reshape Slice Squeeze Sub Transpose Unsqueeze Where".split()
-)
-
-
-def self_attention(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes that take a softmax of a product of two tensors that both depend on the image."""
-    on_path = {v for node in nodes_between(graph.outputs[0], [graph.inputs[0]]) for v in node.outputs}
-    found = []
-    for node in graph:
-        if on_path.isdisjoint(node.outputs):
-            continue
-        if node.op_type in _ATTENTION or (node.op_type == "Softmax" and _is_of_product(node, on_path)):
-            found.append(node)
-    return found
-
-
-def _is_of_product(softmax: ir.Node, on_path: set[ir.Value]) -> bool:
-    waiting = [v for v in softmax.inputs if v in on_path]
-    while waiting:
-        value = waiting.pop()
-        node = value.producer() if value is not None else None
-        if node is None:
-            continue
-        moving = [v for v in node.inputs if v in on_path]
-        if node.op_type in ("MatMul", "Einsum") and len(moving) > 1:
-            return True
-        if node.op_type in _BETWEEN_PRODUCT_AND_SOFTMAX:
-            waiting += moving
-    return False
 
 
 def _only_pooled(value: ir.Value) -> bool:

@@ -156,3 +156,14 @@ def test_a_softmax_over_channels_is_no_self_attention() -> None:
         + HEAD.format("m")
     )
     assert names(body, w=w(4, 3)) == ["m"]
+
+
+def test_a_pooled_tensor_stays_pooled_behind_its_quantiser() -> None:
+    body = (
+        "a = Conv<pads=[1,1,1,1]>(x, w)\n r = Relu(a)\n p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)\n"
+        "q = QuantizeLinear(p, s, z)\n d = DequantizeLinear(q, s, z)\n" + HEAD.format("d")
+    )
+    scale, zero = np.array(0.5, np.float32), np.array(0, np.uint8)
+    found = {c.tensor: c.why_not for c in candidates(graph(body, w=w(4, 3), s=scale, z=zero))}
+    assert found["p"] == found["d"] == "only pooled"
+    assert "q" not in found

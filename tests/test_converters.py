@@ -171,7 +171,7 @@ def test_quantised(tmp_path: Path, frame: Any) -> None:
     plain = sise_ort.load(tmp_path / "f.sise", provider="cpu")
     assert [(b.channels, b.height) for b in explainer.manifest.layers] == [
         (b.channels, b.height) for b in plain.manifest.layers
-    ]
+    ]  # a pooled tensor stays "only pooled" behind its quantiser
     ours, theirs = (e.model.extract(e.model.upload(frame), [0, 1, 2], 0.0) for e in (explainer, plain))
     for a, b in zip(ours.gradients, theirs.gradients, strict=True):
         assert np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1] > 0.9
