@@ -13,52 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import tiny_model
-from exporting import OPTIONS, exported, own_scores
+from exporting import HEAD, OPTIONS, STEM, WEIGHTS, agrees, exported, own_scores, parsed, weights
 from gradcheck import relative
 from torch import Tensor, nn
 
 import sise_ort
-from sise_ort.errors import GradientError, SourceError
+from sise_ort.errors import SourceError
 
 REFERENCE = Path(__file__).parent / "reference"
-
-
-def agrees(
-    explainer: sise_ort.Explainer, model: onnx.ModelProto, frame: Any, tolerance: float = 1e-4
-) -> None:
-    """The explained scores are the file's own, for two classes at once, with a heat map for each."""
-    results = explainer.explain(frame, target=[0, 1])
-    theirs = own_scores(model, frame)
-    for result in results:
-        ours = result.scores
-        if explainer.manifest.head.kind == "softmax" and not explainer.manifest.head.assumed:
-            ours = np.exp(ours - ours.max()) / np.exp(ours - ours.max()).sum()
-        np.testing.assert_allclose(ours, theirs, atol=tolerance * max(1, np.abs(theirs).max()))
-        assert np.isfinite(result.heatmap).all()
-    assert any(result.heatmap.any() for result in results)
-
-
-def parsed(
-    body: str, params: dict[str, Any], *, opset: int = 20, batch: Any = "n", extra: str = ""
-) -> onnx.ModelProto:
-    text = f'<ir_version: 8, opset_import: ["" : {opset}{extra}]> g (float[{batch},3,32,48] picture) => (float[{batch},4] scores) {{ {body} }}'
-    model = onnx.parser.parse_model(text)
-    for name, array in params.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
-    return model
-
-
-def weights(*shape: int, seed: int = 3) -> Any:
-    return (
-        np.random.default_rng(seed)
-        .normal(0, (2 / max(np.prod(shape[1:]), 1)) ** 0.5, shape)
-        .astype(np.float32)
-    )
-
-
-STEM = "c = Conv<pads=[1,1,1,1], strides=[2,2]>(picture, w)\n r = Relu(c)\n d = Conv<pads=[1,1,1,1], strides=[2,2]>(r, v)\n s = Relu(d)\n"
-HEAD = "g = GlobalAveragePool({0})\n f = Flatten(g)\n scores = Gemm(f, fc)"
-WEIGHTS = {"w": weights(8, 3, 3, 3), "v": weights(16, 8, 3, 3), "fc": 4 * weights(16, 4)}
 
 
 # Keras, by tf2onnx ----------------------------------------------------------------------------------
@@ -338,68 +300,3 @@ def test_swish_of_opset_24(tmp_path: Path, frame: Any) -> None:
     body = STEM.replace("s = Relu(d)", "s = Swish<alpha=1.5>(d)") + HEAD.format("s")
     kinds = [node.op_type for node in clean(parsed(body, WEIGHTS, opset=24)).model.graph]
     assert kinds.count("Sigmoid") == kinds.count("Mul") - 1 == 1
-
-
-def test_batch_of_one(tmp_path: Path, frame: Any) -> None:
-    """A batch fixed to 1 becomes dynamic, wherever Reshape and Expand name it."""
-    body = (
-        STEM
-        + "two = Reshape(s, flat)\n maps = Reshape(two, back)\n wide = Expand(maps, like)\n"
-        + HEAD.format("wide")
-    )
-    shapes = {"flat": np.array([1, -1]), "back": np.array([1, 16, 8, 12]), "like": np.array([1, 16, 8, 12])}
-    model = parsed(body, WEIGHTS | shapes, batch=1)
-    explainer = exported(model, tmp_path)
-    assert explainer.manifest.input.batch is None and explainer.model.batch_size > 1
-    agrees(explainer, model, frame)
-
-
-def test_batch_of_one_that_must_stay(tmp_path: Path, frame: Any) -> None:
-    """A constant of one picture joined to the features: masks are scored one at a time, and the result says so."""
-    body = (
-        STEM
-        + "g = GlobalAveragePool(s)\n f = Flatten(g)\n j = Concat<axis=1>(f, more)\n scores = Gemm(j, fc)"
-    )
-    params = WEIGHTS | {"more": weights(1, 2), "fc": 4 * weights(18, 4)}
-    model = parsed(body, params, batch=1)
-    explainer = exported(model, tmp_path)
-    assert explainer.manifest.input.batch == explainer.model.batch_size == 1
-    agrees(explainer, model, frame)
-    result = explainer.explain(frame)
-    assert any("one at a time" in note for note in result.notes)
-    assert sise_ort.load(tmp_path / "m.sise", provider="cpu", batch_size=8).model.batch_size == 1
-
-    plain = {
-        "fc": params["fc"][:16].copy(),
-        "bias": params["more"] @ params["fc"][16:],
-    }  # the same network, any batch
-    free = parsed(STEM + HEAD.format("s").replace("fc)", "fc, bias)"), WEIGHTS | plain)
-    sise_ort.export(_saved(free, tmp_path / "free.onnx"), tmp_path / "free.sise", **OPTIONS)
-    other = sise_ort.load(tmp_path / "free.sise", provider="cpu").explain(frame)
-    assert other.target == result.target
-    np.testing.assert_allclose(other.heatmap, result.heatmap, atol=1e-4)
-
-
-def _saved(model: onnx.ModelProto, path: Path) -> Path:
-    onnx.save(model, path)
-    return path
-
-
-def test_larger_fixed_batches_are_refused_where_they_cannot_be_freed(tmp_path: Path) -> None:
-    body = (
-        STEM
-        + "g = GlobalAveragePool(s)\n f = Flatten(g)\n j = Concat<axis=1>(f, more)\n scores = Gemm(j, fc)"
-    )
-    model = parsed(body, WEIGHTS | {"more": weights(4, 2), "fc": weights(18, 4)}, batch=4)
-    with pytest.raises(SourceError, match="fixes its batch to 4"):
-        exported(model, tmp_path)
-    model = parsed(STEM + "g = GlobalAveragePool(s)\n f = Reshape(g, flat)\n scores = Gemm(f, fc)",
-                   WEIGHTS | {"flat": np.array([4, 16])}, batch=4)  # fmt: skip
-    assert exported(model, tmp_path).manifest.input.batch is None
-
-
-def test_pictures_and_places_in_one_axis(tmp_path: Path) -> None:
-    body = STEM + "m = Reshape(s, merged)\n a = Relu(m)\n b = Reshape(a, back)\n" + HEAD.format("b")
-    model = parsed(body, WEIGHTS | {"merged": np.array([-1, 12]), "back": np.array([-1, 16, 8, 12])})
-    with pytest.raises(GradientError, match=r"Relu .* whose first axis is not the pictures' alone"):
-        exported(model, tmp_path)

@@ -123,14 +123,42 @@ def test_resize_is_the_adjoint_of_onnxruntimes(options: str, size: tuple[int, in
     assert abs((seed * y).sum() - (gradient * x).sum()) < 1e-5 * np.linalg.norm(gradient) * np.linalg.norm(x)
 
 
-def test_resize_by_uneven_scales_against_onnxruntime() -> None:
-    """The size is rounded down, the coordinates are not."""
-    body = 'y = Resize<mode="linear">(x, , s)'
-    params = {"s": np.array([1, 1, 1.7, 2.3], np.float32)}
-    model = with_gradient(graph_of(body, params, ("n", 3, 6, 5), np.float32))
-    x, seed = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((2, 3, 6, 5), (2, 3, 10, 11)))
+@pytest.mark.parametrize(
+    ("call", "params"),
+    [
+        (
+            'Resize<mode="linear">(x, , s)',
+            {"s": np.array([1, 1, 1.7, 2.3], np.float32)},
+        ),  # the size is rounded down
+        ("AveragePool<kernel_shape=[3,2], strides=[2,2], pads=[0,1,1,0]>(x)", {}),
+        ("AveragePool<kernel_shape=[3,2], strides=[2,2], pads=[0,1,1,0], count_include_pad=1>(x)", {}),
+        ("AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], ceil_mode=1>(x)", {}),
+        (
+            "AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], ceil_mode=1, count_include_pad=1>(x)",
+            {},
+        ),
+        ('AveragePool<kernel_shape=[3,3], strides=[2,2], auto_pad="SAME_UPPER">(x)', {}),
+        ('AveragePool<kernel_shape=[2,2], strides=[3,3], auto_pad="VALID">(x)', {}),
+        ("ConvTranspose<strides=[2,2], pads=[0,1,2,1]>(x, w)", {"w": weights(4, 3, 3, 3)}),
+        ('ConvTranspose<strides=[2,2], auto_pad="SAME_UPPER">(x, w)', {"w": weights(4, 3, 4, 4)}),
+        ('ConvTranspose<strides=[2,2], auto_pad="VALID">(x, w)', {"w": weights(4, 3, 3, 3)}),
+        ("ConvTranspose<strides=[2,2], output_shape=[11,13]>(x, w)", {"w": weights(4, 3, 3, 3)}),
+        ("Conv<strides=[3,2], dilations=[2,1], group=2, pads=[2,0,1,3]>(x, w)", {"w": weights(6, 2, 3, 2)}),
+        ("SpaceToDepth<blocksize=2>(x)", {}),
+    ],
+)
+def test_linear_operators_are_the_adjoints_of_onnxruntimes(call: str, params: dict[str, Any]) -> None:
+    model = with_gradient(graph_of(f"y = {call}", params, ("n", 4, 6, 8), np.float32))
+    dims = [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim][1:]
+    x, seed = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((2, 4, 6, 8), (2, *dims)))
     y, gradient = run_onnxruntime(model, {"x": x, "seed": seed})
     assert abs((seed * y).sum() - (gradient * x).sum()) < 1e-5 * np.linalg.norm(gradient) * np.linalg.norm(x)
+
+
+def test_padding_that_a_transposed_convolution_cannot_share_is_refused() -> None:
+    body = 'y = ConvTranspose<strides=[2,2], auto_pad="SAME_UPPER">(x, w)'  # one cell more on one side
+    with pytest.raises(GradientError, match="pads unevenly"):
+        with_gradient(graph_of(body, {"w": weights(4, 3, 3, 3)}, ("n", 4, 6, 8)))
 
 
 def test_a_rule_of_ones_own() -> None:
