@@ -239,7 +239,7 @@ def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(
         SourceError,
-        match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*timm/lcnet_050.*--weights FILE",
+        match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*https://huggingface.co/timm/lcnet_050.*--weights FILE",
     ):
         sise_ort.export("timm:lcnet_050")
 

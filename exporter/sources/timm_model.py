@@ -84,7 +84,11 @@ def _pretrained(timm: Any, name: str, options: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError) as error:
-        place = config.hf_hub_id or config.url or "its authors' page"
+        place = (
+            f"https://huggingface.co/{config.hf_hub_id}"
+            if config.hf_hub_id
+            else config.url or "its authors' page"
+        )
         raise SourceError(
             f"the DEFAULT weights of timm:{name} cannot be loaded ({first_line(error)}). They are published at "
             f"{place}: pass a copy with --weights FILE, or take random ones with --weights NONE"
