@@ -109,8 +109,7 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
         raise NoBlocksError(
             f"the network is a transformer: it mixes all places of the picture by self-attention ({len(attention)} times, "
             f"first in {describe(attention[0])}), so a place in its feature maps is no longer a place in the picture, "
-            "which SISE's masks rely on. To explain the convolutional part of a hybrid, name its tensors with "
-            "--layers (see `sise-ort layers`)"
+            "which SISE's masks rely on. In a hybrid, feature maps behind the last self-attention can be named with --layers"
         )
     found = candidates(graph)
     blocks: list[list[Candidate]] = []

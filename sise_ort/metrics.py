@@ -67,7 +67,7 @@ def bbox_share(heatmap: Map, truth: Map) -> float:
 
     Parameters, returns and errors as in `intersection_over_union`.
 
-    Source: Schulz et al., Restricting the Flow, ICLR 2020 (arXiv 2001.00396), section 4.3.
+    Source: Schulz et al., Restricting the Flow, ICLR 2020 (arXiv 2001.00396).
     """
     truth = _checked(heatmap, truth)
     if not truth.any():
