@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _padded(x: torch.Tensor, pads: list[int], value: float = 0.0) -> torch.Tensor:

@@ -206,6 +206,25 @@ def test_decided_branches_are_taken(tmp_path: Path, frame: Any) -> None:
     agrees(exported(model, tmp_path), model, frame)
 
 
+@pytest.mark.parametrize("sizes", [np.array([6, 10]), np.array(10)], ids=["listed", "even"])
+def test_parts_of_a_sequence(sizes: Any, tmp_path: Path, frame: Any) -> None:
+    """torch's chunk, where no optimiser has made it a Split."""
+    body = (
+        STEM
+        + """
+      parts = SplitToSequence<axis=1>(s, sizes)
+      a = SequenceAt(parts, zero)
+      b = SequenceAt(parts, last)
+      j = Concat<axis=1>(b, a)
+    """
+        + HEAD.format("j")
+    )
+    model = parsed(body, WEIGHTS | {"sizes": sizes, "zero": np.array(0), "last": np.array(-1)}, opset=18)
+    explainer = exported(model, tmp_path)
+    assert [b.height for b in explainer.manifest.layers] == [16, 8]
+    agrees(explainer, model, frame)
+
+
 def test_identity_chains_dropout_and_local_functions(tmp_path: Path, frame: Any) -> None:
     text = f"""<ir_version: 8, opset_import: ["" : 15, "mine" : 1]> g (float[n,3,32,48] picture) => (float[n,4] scores) {{
       i = Identity(picture)

@@ -85,6 +85,9 @@ class _Walk:
                     self._put(node, "Cast", [node.inputs[0]], {"to": like[0].type.tensor_type.elem_type})
                 )
                 continue
+            if node.op_type == "SequenceAt" and (part := self._part(node)) is not None:
+                waiting.appendleft(part)
+                continue
             if node.op_type == "Gather" and (reshape := self._rereading(node)) is not None:
                 waiting.appendleft(reshape)
                 continue
@@ -283,6 +286,32 @@ class _Walk:
         shape[follows] = -1
         target = self._constant(f"{node.outputs[0].name}/target", shape.astype(np.int64))
         return self._put(node, "Reshape", [flatten.inputs[0], target])
+
+    def _part(self, node: ir.Node) -> ir.Node | None:
+        """One of a sequence's parts, as torch's chunk writes it without optimisation, is a Slice."""
+        sequence, position = node.inputs
+        cut = sequence.producer() if sequence is not None else None
+        place = self._of(position) if position is not None else None
+        if cut is None or cut.op_type != "SplitToSequence" or place is None or place[0].data is None:
+            return None
+        source, sizes = (
+            cut.inputs[0],
+            self._of(cut.inputs[1]) if len(cut.inputs) > 1 and cut.inputs[1] else None,
+        )
+        facts = self._of(source) if source is not None else None
+        if facts is None or facts[0].dims is None or sizes is None or sizes[0].data is None:
+            return None
+        axis = attribute(cut, "axis", 0) % len(facts[0].dims)
+        length = facts[0].dims[axis]
+        if axis == 0 or length is None:
+            return None
+        given = sizes[0].data
+        edges = np.cumsum([0, *given]) if given.ndim else np.append(np.arange(0, length, int(given)), length)
+        index = int(place[0].data) % (len(edges) - 1)
+        bounds = [int(edges[index]), int(edges[index + 1]), axis]
+        name = str(node.outputs[0].name)
+        constants = [self._constant(f"{name}/{i}", np.array([bound])) for i, bound in enumerate(bounds)]
+        return self._put(node, "Slice", [source, *constants])
 
     def _put(
         self,
