@@ -249,6 +249,8 @@ CASES = [
     Case("Gather/subset", "y = Gather<axis=3>(x, i)", lambda x, i: x[..., i], params={"i": np.array([-1, 0, 2])}, dynamic=False),
     Case("Gather/twice", "y = Gather<axis=2>(x, i)", lambda x, i: x[:, :, i], params={"i": np.array([0, 5, 5, 2, 0])}, dynamic=False),
     Case("Gather/grid", "y = Gather<axis=2>(x, i)", lambda x, i: x[:, :, i], params={"i": np.array([[0, 5, 1], [5, 2, 0]])}, dynamic=False),
+    Case("Slice/all", "y = Slice(x, s, e, a)", lambda x, s, e, a: x[:, 1:],
+         params={"s": np.array([0, 1]), "e": np.array([2**63 - 1, 99]), "a": np.array([0, 1])}),
     Case("Slice/every second", "y = Slice(x, s, e, a, t)", lambda x, s, e, a, t: x[:, :, 1::2, ::3], dynamic=False,
          params={"s": np.array([1, 0]), "e": np.array([99, 99]), "a": np.array([2, 3]), "t": np.array([2, 3])}),
     Case("Slice/turned", "y = Slice(x, s, e, a, t)", lambda x, s, e, a, t: x.flip(1), dynamic=False,

@@ -142,9 +142,11 @@ def slice_(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     steps = np.ones(len(starts), np.int64) if steps is None else steps
     for axis, start, end, step in zip(axes % len(dims), starts, ends, steps, strict=True):
         length = dims[axis]
+        begin, stop = int(start), int(end)
+        if (begin, step) == (0, 1) and stop >= np.iinfo(np.int32).max:
+            continue  # x[:] of any axis, as torch writes it for the batch
         if length is None or axis == 0:
             raise ValueError("it cuts the batch or an axis of unknown length")
-        begin, stop = int(start), int(end)
         if step < 0 and stop < -length:
             kept = range(length)[begin :: int(step)]
         else:
