@@ -102,7 +102,8 @@ def measure(name: str) -> dict[str, Any]:
         try:
             manifest, program = export(name, bundle)
         except sise_ort.SiseError as error:
-            return row | {"verdict": "refused", "reason": f"{type(error).__name__}: {error}"}
+            verdict = "refused" if "transformer" in str(error) else "fails"
+            return row | {"verdict": verdict, "reason": f"{type(error).__name__}: {error}"}
         row["export_seconds"] = time.perf_counter() - start
         row["export_gigabytes"] = high_water()
         explainer = sise_ort.load(bundle, provider="cpu", batch_size=2)

@@ -172,3 +172,23 @@ def test_layers_by_module_path() -> None:
     assert [c.module for c in chosen] == ["layer2.0", "layer4.1.relu"]
     with pytest.raises(sise_ort.ExportError, match="no tensor or module 'layer9'"):
         choose_blocks(graph, ["layer9"])
+
+
+def test_a_network_too_sensitive_for_float32_is_told_from_a_wrong_bundle(tmp_path: Path) -> None:
+    """Thirty steps of the logistic map: the source cannot repeat its own scores."""
+    torch.manual_seed(0)
+
+    class Chaotic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.fc = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.sigmoid(self.a(x))
+            for _ in range(30):  # the logistic map
+                x = 3.99 * x * (1 - x)
+            return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    with pytest.raises(sise_ort.ExportError, match="too sensitive for float32"):
+        sise_ort.export(Chaotic(), tmp_path / "c.sise", input_size=16, normalize="none")
+    assert not any(tmp_path.iterdir())

@@ -45,9 +45,10 @@ def test_no_model_of_torchvision_is_missing() -> None:
             assert f"`{name}`" in refused
         else:
             assert PUBLISHED[name][1] == "passes"
-    families = {n for n in PUBLISHED if n.startswith("timm:")}
-    assert {f"timm:{name}" for name in zoo.TIMM} == families
-    assert len(families) >= 30
+    failed = page.split("## What fails")[1].split("## What is refused")[0]
+    missing = [f"timm:{name}" for name in zoo.TIMM if f"timm:{name}" not in PUBLISHED]
+    assert all(f"`{name}`" in failed for name in missing)
+    assert len(missing) <= 2
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
