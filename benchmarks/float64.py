@@ -178,7 +178,21 @@ class Resize(OpRun):
         return (y.numpy(),)
 
 
-_OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, ScatterElements, Erf, Gelu, HardSwish, Resize]
+class Pad(OpRun):
+    op_domain = ""
+
+    def _run(self, x, pads, value=None, axes=None, mode=None):  # type: ignore[no-untyped-def]
+        places = range(x.ndim) if axes is None else axes
+        half = len(pads) // 2
+        widths, cut = [(0, 0)] * x.ndim, [slice(None)] * x.ndim
+        for axis, before, after in zip(places, pads[:half], pads[half:], strict=True):
+            cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+            widths[axis] = (max(before, 0), max(after, 0))
+        options = {"constant_values": 0.0 if value is None else value} if mode in (None, "constant") else {}
+        return (np.pad(x[tuple(cut)], widths, mode or "constant", **options),)
+
+
+_OPERATORS = [Pad, Conv, ConvTranspose, MaxPool, AveragePool, ScatterElements, Erf, Gelu, HardSwish, Resize]
 
 
 def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -199,4 +213,5 @@ def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     feeds = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in feeds.items()}
     names = [output.name for output in model.graph.output]
     evaluator = ReferenceEvaluator(model, new_ops=_OPERATORS)
+    del model.graph.initializer[:]  # the evaluator has its own copy
     return dict(zip(names, evaluator.run(None, feeds), strict=True))
