@@ -60,7 +60,7 @@ class Conv(OpRun):
         function = F.conv2d if x.ndim == 4 else F.conv1d
         y = function(
             _padded(_tensor(x), pads),
-            _tensor(w),
+            _tensor(w).double(),
             None if b is None else _tensor(b),
             strides,
             0,
@@ -82,7 +82,7 @@ class ConvTranspose(OpRun):
         assert pads[:axes] == pads[axes:] and not output_shape
         function = F.conv_transpose2d if axes == 2 else F.conv_transpose1d
         y = function(
-            _tensor(x), _tensor(w), None if b is None else _tensor(b),
+            _tensor(x), _tensor(w).double(), None if b is None else _tensor(b),
             strides, pads[:axes], output_padding or 0, group or 1, dilations,
         )  # fmt: skip
         return (y.numpy(),)
@@ -195,12 +195,16 @@ class Pad(OpRun):
 _OPERATORS = [Pad, Conv, ConvTranspose, MaxPool, AveragePool, ScatterElements, Erf, Gelu, HardSwish, Resize]
 
 
+LARGE = 1 << 20
+"""Weights of this many elements stay float32, which float64 holds exactly, until a Conv or Gemm reads them."""
+
+
 def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of an .onnx file, with every float32 constant, Cast and input taken as float64."""
     model = onnx.load(path)
     float32, float64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
     for tensor in model.graph.initializer:
-        if tensor.data_type == float32:
+        if tensor.data_type == float32 and np.prod(tensor.dims) < LARGE:
             tensor.CopyFrom(
                 onnx.numpy_helper.from_array(
                     onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name
