@@ -274,7 +274,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "Written by `python benchmarks/zoo.py --folder zoo-out --write`; do not edit.",
         "",
         f"{len(good)} networks pass, {len(bad)} fail, {len(refused)} are refused. Random weights, 224×224 unless the name says "
-        f"otherwise. {os.cpu_count()} cores, {platform.machine()}, {versions}, {dates[0]} to {dates[-1]}.",
+        f"otherwise. {os.cpu_count()} cores, {platform.machine()}, {versions}, {' to '.join(sorted({dates[0], dates[-1]}))}.",
         "",
         "- *blocks*: channels × side of every block's feature maps, found by the rule alone, shallow to deep.",
         "- *gradient*: relative L2 error of every block's gradient against torch autograd, both in float64; a network passes "
