@@ -196,7 +196,7 @@ _OPERATORS = [Pad, Conv, ConvTranspose, MaxPool, AveragePool, ScatterElements, E
 
 
 LARGE = 1 << 20
-"""Weights of this many elements stay float32, which float64 holds exactly, until a Conv or Gemm reads them."""
+"""Convolution weights of this many elements stay float32, which float64 holds exactly, until a Conv reads them."""
 
 
 def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -204,7 +204,7 @@ def run_float64(path: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     model = onnx.load(path)
     float32, float64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
     for tensor in model.graph.initializer:
-        if tensor.data_type == float32 and np.prod(tensor.dims) < LARGE:
+        if tensor.data_type == float32 and not (len(tensor.dims) == 4 and np.prod(tensor.dims) >= LARGE):
             tensor.CopyFrom(
                 onnx.numpy_helper.from_array(
                     onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name
