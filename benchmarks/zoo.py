@@ -255,7 +255,7 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"{name.replace(':', '-')}.json"
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(rows: list[dict[str, Any]], workers: int) -> str:
     import os
 
     import onnxruntime
@@ -264,9 +264,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     good = [r for r in rows if r["verdict"] == "passes"]
     bad = [r for r in rows if r["verdict"] == "fails"]
     refused = [r for r in rows if r["verdict"] == "refused"]
-    from sise_ort.exporter.sources.timm_model import _timm
+    from importlib.metadata import version
 
-    versions = f"torch {torch.__version__}, timm {_timm().__version__}, onnxruntime {onnxruntime.__version__}"
+    versions = f"torch {torch.__version__}, timm {version('timm')}, onnxruntime {onnxruntime.__version__}"
     dates = sorted({r["date"] for r in rows if "date" in r})
     lines = [
         "# Models",
@@ -281,7 +281,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         f"below {LIMIT:.0e}. What is left is float32's rounding of the weights that torch folds batch normalisations into; "
         "where that turns a Relu, the network is judged without folding (\\*).",
         "- *scores*: largest difference of the class scores in float32 from torch's in float64, relative to the largest score.",
-        "- *export*: seconds and peak memory of `sise-ort export`, torch's own conversion included.",
+        "- *export*: seconds and peak memory of `sise-ort export`, torch's own conversion included; models ran "
+        f"{workers} at a time.",
         "",
     ]
     for title, kind in (("torchvision", False), ("timm", True)):
@@ -368,7 +369,9 @@ def main() -> None:
     if arguments.write:
         files = [file_of(arguments.folder, name) for name in names]
         rows = [json.loads(path.read_text()) for path in files if path.is_file()]
-        (Path(__file__).parents[1] / "docs" / "models.md").write_text(markdown(rows), encoding="utf-8")
+        (Path(__file__).parents[1] / "docs" / "models.md").write_text(
+            markdown(rows, arguments.workers), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Localisation: `energy_pointing_game` (EBPG), `intersection_over_union` (mIoU), `bbox_share` (Bbox) compare a heat map
 with the truth. Faithfulness: `hard_mask` and `pixel_order` say what to show the network, `drop`, `increase` and
 `area_under_curve` what its answers mean. Heat maps have many equal pixels: localisation takes the expectation over
-their order, masks break it by one fixed permutation, and `tied_share` says how many there are (METHOD §5).
+their order, masks break it by one fixed permutation, and `tied_share` says how many there are.
 """
 
 from __future__ import annotations
