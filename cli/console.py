@@ -30,7 +30,6 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None] | None
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("masks"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=errors, transient=True) as progress:

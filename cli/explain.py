@@ -39,7 +39,15 @@ from sise_ort.cli.options import Mu
     help="Class to explain by index, from 0. Repeatable.",
 )
 @click.option(
-    "--mu", type=Mu(), default="0", show_default=True, help='Selection threshold in [0, 1), or "adaptive".'
+    "--method",
+    default="sise",
+    show_default=True,
+    metavar="NAME",
+    help="How to explain: sise, gradcam, rise … (docs/methods.md).",
+)
+@click.option("--mu", type=Mu(), help='SISE: selection threshold in [0, 1), or "adaptive" [0].')
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
 @click.option(
     "--provider",
@@ -56,7 +64,9 @@ def command(
     folder: str,
     labels: tuple[str, ...],
     indices: tuple[int, ...],
-    mu: float | str,
+    method: str,
+    mu: float | str | None,
+    settings: tuple[str, ...],
     provider: str,
     batch_size: int | None,
     as_json: bool,
@@ -69,13 +79,16 @@ def command(
     \b
     sise-ort explain resnet50.sise street.jpg -o out
     sise-ort explain strips.sise *.png -o out --target scratch --mu 0.3 --json
+    sise-ort explain strips.sise strip.png --method rise --set masks=4000
     """
     import sise_ort
     from sise_ort.cli.console import progress_bar, say
-    from sise_ort.explanation import Explanation, file_name
+    from sise_ort.cli.options import method_parameters
+    from sise_ort.explanation import Explanation
 
     if "positive" in labels and (len(labels) > 1 or indices):
         raise click.UsageError("--target positive stands alone")
+    parameters = method_parameters(method, settings, mu)
     explainer = sise_ort.load(bundle, provider, batch_size)
     for note in explainer.notes:
         say(f"note: {note}")
@@ -92,7 +105,7 @@ def command(
         name = f"{stem}-{seen[stem]}" if stems[stem] > 1 else stem
         try:
             with progress_bar(title) as progress:
-                results = explainer.explain(picture, target, mu, progress=progress)
+                results = explainer.explain(picture, target, method=method, progress=progress, **parameters)
         except sise_ort.FrameError as error:
             failed += 1
             say(f"{title}: failed: {error}")
@@ -102,9 +115,14 @@ def command(
         if not results:
             say(f"{title}: no class is over 0.5")
         for result in results:
-            files = result.save(folder, file_name(f"{name}-{result.label}" if target is not None else name))
-            masks, seconds = sum(result.mask_counts), result.timings["total"]
-            say(f"{title}: {result.caption} ({masks} masks, {seconds:.1f} s)")
+            stem = result.file_stem(f"{name}-{result.label}" if target is not None else name)
+            files = result.save(folder, stem)
+            price = (
+                f"{sum(result.mask_counts)} masks"
+                if result.mask_counts
+                else f"{result.forward_passes} passes"
+            )
+            say(f"{title}: {result.caption} ({price}, {result.timings['total']:.1f} s)")
             for note in result.notes[len(explainer.notes) :]:
                 say(f"  note: {note}")
             if as_json:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sise_ort.cli.options import Numbers, source_options
+from sise_ort.cli.options import Names, Numbers, source_options
 
 
 @click.command("export")
@@ -35,6 +35,14 @@ from sise_ort.cli.options import Numbers, source_options
     default="uint8",
     show_default=True,
     help="Pixel type.",
+)
+@click.option(
+    "--with",
+    "graphs",
+    type=Names(),
+    default="",
+    metavar="GRAPH,…",
+    help="Graphs that other methods need: head, image-gradient, full-gradient.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -48,6 +48,26 @@ class Mu(click.ParamType):  # type: ignore[type-arg]
             return check_mu(value)
         except ParameterError as error:
             self.fail(str(error), param, ctx)
+
+
+def method_parameters(method: str, settings: Sequence[str], mu: float | str | None = None) -> dict[str, Any]:
+    """A method's parameters from NAME=VALUE words.
+
+    Raises
+    ------
+    ParameterError : no such method or parameter, or a value of the wrong kind.
+    """
+    from sise_ort.errors import ParameterError
+    from sise_ort.runtime.methods import method_named
+
+    way = method_named(method)
+    found: dict[str, Any] = {} if mu is None else way.complete({"mu": mu})
+    for words in settings:
+        name, equals, value = words.partition("=")
+        if not equals:
+            raise ParameterError(f"--set {words}: NAME=VALUE is needed")
+        found[name.strip()] = way.parse(name.strip(), value.strip())
+    return found
 
 
 def source_options(command: F) -> F:

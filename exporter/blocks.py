@@ -166,23 +166,10 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
-    path = nodes_between(scores, [values[chosen[0].tensor]])
-    pictures = graph.inputs[0].shape[0] if graph.inputs[0].shape is not None else None
-    merged = {v for node in path for v in node.outputs if not _first_axis_is(v, pictures)}
-    for node in path:
-        if node.op_type not in LINEAR and not merged.isdisjoint({*node.inputs, *node.outputs}):
-            raise GradientError(
-                f"{describe(node)} works on a tensor whose first axis is not the pictures' alone; the gradients of "
-                "several classes would mix there. Name deeper tensors with --layers"
-            )
+    _require_pictures_apart(graph, values[chosen[0].tensor], "name deeper tensors with --layers")
     unknown = without_rule(scores, [values[chosen[0].tensor]])
     if not unknown:
         return
-    first: dict[str, tuple[str, int]] = {}
-    for node in reversed(unknown):
-        _, count = first.get(node.op_type, ("", 0))
-        first[node.op_type] = (describe(node), count + 1)
-    operators = ", ".join(f"{words}{f' and {n - 1} more' if n > 1 else ''}" for words, n in first.values())
     reachable = [c for c in chosen if not without_rule(scores, [values[c.tensor]])]
     if reachable:
         size = f"{reachable[0].channels} × {reachable[0].height} × {reachable[0].width}"
@@ -190,7 +177,42 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
         way_out = f"the shallowest block that can be reached without is '{reachable[0].tensor}' ({size}): pass --layers {names}"
     else:
         way_out = "no block can be reached without"
-    raise GradientError(
+    raise _no_rule(unknown, way_out)
+
+
+def require_rules_to_image(graph: ir.Graph) -> None:
+    """Check that the scores can be differentiated to the image itself.
+
+    Raises
+    ------
+    GradientError : an operator on the way has no rule; names it and its node.
+    """
+    way_out = "leave out --with image-gradient and full-gradient"
+    _require_pictures_apart(graph, graph.inputs[0], way_out)
+    unknown = without_rule(graph.outputs[0], [graph.inputs[0]])
+    if unknown:
+        raise _no_rule(unknown, way_out)
+
+
+def _require_pictures_apart(graph: ir.Graph, root: ir.Value, way_out: str) -> None:
+    path = nodes_between(graph.outputs[0], [root])
+    pictures = graph.inputs[0].shape[0] if graph.inputs[0].shape is not None else None
+    merged = {v for node in path for v in node.outputs if not _first_axis_is(v, pictures)}
+    for node in path:
+        if node.op_type not in LINEAR and not merged.isdisjoint({*node.inputs, *node.outputs}):
+            raise GradientError(
+                f"{describe(node)} works on a tensor whose first axis is not the pictures' alone; the gradients of "
+                f"several classes would mix there; {way_out}"
+            )
+
+
+def _no_rule(unknown: Sequence[ir.Node], way_out: str) -> GradientError:
+    first: dict[str, tuple[str, int]] = {}
+    for node in reversed(unknown):
+        _, count = first.get(node.op_type, ("", 0))
+        first[node.op_type] = (describe(node), count + 1)
+    operators = ", ".join(f"{words}{f' and {n - 1} more' if n > 1 else ''}" for words, n in first.values())
+    return GradientError(
         f"there is no gradient rule for {operators}; {way_out}; or register a rule with "
         "sise_ort.exporter.gradients.register (see CONTRIBUTING.md)"
     )

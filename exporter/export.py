@@ -14,14 +14,23 @@ import onnx
 import onnx_ir as ir
 
 import sise_ort
-from sise_ort.bundle import MANIFEST, WEIGHTS, InputSpec, Layer, Manifest, file_sha256
+from sise_ort.bundle import MANIFEST, OPTIONAL_PHASES, WEIGHTS, InputSpec, Layer, Manifest, file_sha256
 from sise_ort.errors import ExportError, GradientError, OutputError, SiseError
 from sise_ort.exporter import options as opts
-from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks, require_rules
+from sise_ort.exporter.blocks import (
+    Candidate,
+    candidates,
+    choose_blocks,
+    require_rules,
+    require_rules_to_image,
+)
 from sise_ort.exporter.head import FoundHead, cut_head
 from sise_ort.exporter.phases.apply import build_apply
 from sise_ort.exporter.phases.extract import build_extract
+from sise_ort.exporter.phases.full_gradient import build_full_gradient
 from sise_ort.exporter.phases.fuse import build_fuse
+from sise_ort.exporter.phases.head import build_head
+from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
 from sise_ort.exporter.phases.predict import build_predict
 from sise_ort.exporter.sources.choose import load_source
@@ -93,6 +102,7 @@ def export_bundle(
     layers: Sequence[str] | None = None,
     output: str | None = None,
     frame_dtype: str = "uint8",
+    graphs: Sequence[str] = (),
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
 ) -> Manifest:
@@ -115,6 +125,8 @@ def export_bundle(
     layers : tensor names or module paths that replace the found blocks.
     output : which output holds the class scores, where there are several.
     frame_dtype : pixel type of the frames, "uint8" or "float32".
+    graphs : further graphs for methods other than SISE: "head", "image-gradient", "full-gradient" (see
+        `sise_ort.runtime.methods`).
     force : overwrite an existing bundle.
     report : called with a sentence at each step.
 
@@ -128,6 +140,7 @@ def export_bundle(
         Nothing is left behind then, and an existing bundle stays as it was.
     """
     opts.check_choice("frame_dtype", frame_dtype)
+    wanted = opts.optional_phases(graphs)
     if bundle is not None:
         _refuse_existing(Path(bundle), force)
     report("loading the model")
@@ -152,6 +165,8 @@ def export_bundle(
     names = opts.read_labels(labels, found.head.classes, known.labels)
     chosen = choose_blocks(cleaned.model.graph, layers)
     require_rules(cleaned.model.graph, chosen)
+    if not wanted.isdisjoint({"image_gradient", "full_gradient"}):
+        require_rules_to_image(cleaned.model.graph)
     blocks = tuple(Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in chosen)
     placed = opts.fit(fit, spec, facts, known.defaults)
 
@@ -163,6 +178,13 @@ def export_bundle(
         "predict": build_predict(cleaned.model, spec, found.head),
         "fuse": build_fuse(blocks, spec),
     }
+    scored = found.head.classes
+    optional: Mapping[str, Callable[[], ir.Model]] = {
+        "head": lambda: build_head(cleaned.model, chosen[-1], spec, found.head),
+        "image_gradient": lambda: build_image_gradient(cleaned.model, spec, scored),
+        "full_gradient": lambda: build_full_gradient(cleaned.model, spec, facts, scored),
+    }
+    models |= {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in wanted}
     with _folder_in_the_making(target) as folder:
         report("writing the bundle")
         _write_graphs(models, folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sise_ort.bundle import Fit, InputSpec, Preprocessing
+from sise_ort.bundle import OPTIONAL_PHASES, Fit, InputSpec, Preprocessing
 from sise_ort.errors import ExportError, ParameterError
 
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -31,6 +31,24 @@ def check_choice(option: str, value: str) -> str:
     if value not in CHOICES[option]:
         raise ParameterError(f"{option} is {value!r}; it must be one of {', '.join(CHOICES[option])}")
     return value
+
+
+def optional_phases(graphs: Sequence[str]) -> frozenset[str]:
+    """The further graphs asked for, by their names in a bundle.
+
+    Raises
+    ------
+    ParameterError : there is no such graph.
+    """
+    known = {phase.replace("_", "-"): phase for phase in OPTIONAL_PHASES}
+    if isinstance(graphs, str):
+        graphs = [graphs]
+    for name in graphs:
+        if name not in known:
+            raise ParameterError(
+                f"--with {name}: there is no such graph; it must be one of {', '.join(known)}"
+            )
+    return frozenset(known[name] for name in graphs)
 
 
 def preprocessing(

@@ -58,7 +58,15 @@ def compare(
     ones = np.ones((1, 1, spec.height, spec.width), np.float32)
     images = [model.upload(frame) for frame in frames]
     scores, confidence = model.predict(np.concatenate([model.apply(image, ones) for image in images]))
-    extracted = np.stack([model.extract(image, [-1], 0.0).scores for image in images])
+    found = [model.extract(image, [-1], 0.0) for image in images]
+    extracted = np.stack([f.scores for f in found])
+    others = [extracted]
+    if manifest.has("head"):
+        others.append(np.concatenate([model.head(f.features[-1].numpy()) for f in found]))
+    if manifest.has("image_gradient"):
+        others.append(np.concatenate([model.image_gradient(model.network_input(i), [-1])[0] for i in images]))
+    if manifest.has("full_gradient"):
+        others.append(np.stack([model.full_gradient(image, [-1])[0] for image in images]))
     z = scores.astype(np.float64)
     log_softmax = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
     known: dict[str, NDArray[Any]] = {"": scores, "LogSoftmax": log_softmax}
@@ -69,7 +77,7 @@ def compare(
         )
     worst = max(
         _difference(ours, theirs),
-        _difference(extracted, scores) * (tolerance / QUANTISED if quantised else 1),
+        *(_difference(other, scores) * (tolerance / QUANTISED if quantised else 1) for other in others),
     )
     if not worst <= tolerance:
         own = _difference(

@@ -15,9 +15,9 @@ from sise_ort.bundle import Manifest
 from sise_ort.errors import FrameError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
+from sise_ort.runtime.method import Progress, Question, confidences
+from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
-from sise_ort.runtime.sise import Progress, Question, probabilities, run_sise
-from sise_ort.selection import check_mu
 
 Target = None | int | str
 ABSENT = "not:"
@@ -34,8 +34,14 @@ class Explainer:
     notes : what was chosen or assumed on loading.
     """
 
-    def __init__(self, bundle: str | Path, provider: str = "auto", batch_size: int | None = None) -> None:
-        self._model = BundleModel(bundle, provider, batch_size)
+    def __init__(
+        self,
+        bundle: str | Path,
+        provider: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._model = BundleModel(bundle, provider, batch_size, threads)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
         notes = []
@@ -54,36 +60,47 @@ class Explainer:
         """The bundle's phases, for methods of your own."""
         return self._model
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that this bundle has the graphs for."""
+        return tuple(m.name for m in METHODS.values() if not m.graph or self.manifest.has(m.graph))
+
     @overload
     def explain(
         self,
         frame: Any,
         target: Target = None,
-        mu: float | str = 0.0,
+        mu: float | str | None = None,
         *,
+        method: str = "sise",
         color: str = "rgb",
         progress: Progress | None = None,
+        **parameters: Any,
     ) -> Explanation: ...
     @overload
     def explain(
         self,
         frame: Any,
         target: Sequence[Target],
-        mu: float | str = 0.0,
+        mu: float | str | None = None,
         *,
+        method: str = "sise",
         color: str = "rgb",
         progress: Progress | None = None,
+        **parameters: Any,
     ) -> list[Explanation]: ...
     def explain(
         self,
         frame: Any,
         target: Target | Sequence[Target] = None,
-        mu: float | str = 0.0,
+        mu: float | str | None = None,
         *,
+        method: str = "sise",
         color: str = "rgb",
         progress: Progress | None = None,
+        **parameters: Any,
     ) -> Explanation | list[Explanation]:
-        """Explain a decision by SISE.
+        """Explain a decision, by SISE or another method.
 
         Parameters
         ----------
@@ -92,10 +109,12 @@ class Explainer:
             network's size is taken as it is, without the crop or border of the bundle's fit.
         target : None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence;
             sigmoid heads), ``"positive"`` (every class over 0.5; sigmoid heads), or a sequence of these.
-        mu : threshold of the feature map selection, in [0, 1) relative to the largest pooled gradient of each
-            block, or "adaptive" (Ada-SISE).
+        mu : SISE's threshold of the feature map selection, in [0, 1) relative to the largest pooled gradient of each
+            block, or "adaptive" (Ada-SISE); 0 by default.
+        method : "sise", or a name of `sise_ort.runtime.methods.METHODS`.
         color : channel order of an array, "rgb" or "bgr".
-        progress : called with (masks scored, masks in all).
+        progress : called with (steps done, steps in all).
+        parameters : the method's own, such as ``masks=4000, seed=1`` for "rise"; see its function.
 
         Returns
         -------
@@ -104,9 +123,11 @@ class Explainer:
         Raises
         ------
         FrameError, TargetError, ParameterError
+        BundleError : the bundle lacks the method's graph; says which export option adds it.
         """
         started = time.perf_counter()
-        mu = check_mu(mu)
+        way = method_named(method)
+        parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
         picture = read_frame(frame, color)
         fitted, placement = self._fit(picture)
         name = str(frame) if isinstance(frame, (str, Path)) else ""
@@ -127,43 +148,45 @@ class Explainer:
             if not asked:
                 raise TargetError("target is an empty sequence")
             questions = [self._question(t) for t in asked]
-        contrast = 1.0 if self.manifest.head.kind == "softmax" else 0.0
-        extracted = self._model.extract(image, [q.index for q in questions], contrast)
-        top = int(np.argmax(extracted.scores))
-        questions = [Question(top, q.absent) if q.index < 0 else q for q in questions]
-        extracted_at = time.perf_counter()
+        way.require(self.manifest, questions)
+        run = way.run(self._model, image, questions, progress, **parameters)
+        explained_at = time.perf_counter()
 
-        run = run_sise(self._model, image, extracted, questions, mu, progress)
-        confidence = probabilities(
-            self._model, extracted.scores[None], self._confidence(extracted.scores)[None], questions
-        )[:, 0]
+        asked_for = [answer.question for answer in run.answers]
+        confidence = confidences(run.scores[None], self._confidence(run.scores)[None], asked_for)[:, 0]
         timings = {
             "prepare": prepared_at - started,
-            "extract": extracted_at - prepared_at,
-            **run.timings,
+            **(run.timings or {"explain": explained_at - prepared_at}),
             "total": time.perf_counter() - started,
         }
+        nothing = np.zeros((0, *fitted.shape[:2]), np.float32)
         results = [
             Explanation(
                 heatmap=answer.heatmap,
-                visualization_maps=answer.visualization_maps,
-                mask_counts=tuple(len(s) for s in answer.selected),
-                forward_passes=passes + 1 + run.passes,
-                target=question.index,
-                label=self._label(question),
+                visualization_maps=nothing
+                if answer.visualization_maps is None
+                else answer.visualization_maps,
+                mask_counts=answer.mask_counts,
+                forward_passes=passes + run.forward_passes,
+                backward_passes=run.backward_passes,
+                target=answer.question.index,
+                label=self._label(answer.question),
                 confidence=float(psi),
-                mu=mu,
+                method=way.name,
+                title=way.title,
+                parameters=parameters,
+                facts=answer.facts,
                 timings=timings,
                 notes=self.notes + answer.notes,
                 source=name,
                 head=self.manifest.head.words,
                 layers=self.manifest.layers,
-                scores=extracted.scores,
+                scores=run.scores,
                 model=dict(self._model.facts()),
                 frame=picture,
                 placement=placement,
             )
-            for question, answer, psi in zip(questions, run.answers, confidence, strict=True)
+            for answer, psi in zip(run.answers, confidence, strict=True)
         ]
         return results if several else results[0]
 
@@ -191,7 +214,7 @@ class Explainer:
                     else "raw scores, not probabilities"
                 )
             )
-        scores = self._model.extract(image, [-1], 0.0).scores
+        scores = self._model.whole(image)
         return [Question(int(i)) for i in np.flatnonzero(scores > 0)]  # sigmoid(z) > 0.5
 
     def _question(self, target: Target) -> Question:

@@ -47,16 +47,20 @@ class Provider:
     Parameters
     ----------
     name : "auto", "cpu", "cuda" or "tensorrt"; "auto" takes cuda where it works, else cpu.
+    threads : CPU threads per session; None takes all cores.
 
     Raises
     ------
-    ParameterError : an unknown name.
+    ParameterError : an unknown name, or no number of threads.
     ProviderError : the provider is not part of the installed onnxruntime, or does not start.
     """
 
-    def __init__(self, name: str = "auto") -> None:
+    def __init__(self, name: str = "auto", threads: int | None = None) -> None:
         if name not in CHOICES:
             raise ParameterError(f"provider is {name!r}; it must be one of {', '.join(CHOICES)}")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ParameterError(f"threads is {threads!r}; it must be a whole number of at least 1")
+        self.threads = threads or 0
         self.note = ""
         if name == "auto":
             self.name, self.note = self._choose()
@@ -83,7 +87,7 @@ class Provider:
         ProviderError : the session does not run on this provider.
         """
         name = "cuda" if self.name == "tensorrt" and phase != "predict" else self.name
-        return Session(_open(str(path), name, phase), self.device)
+        return Session(_open(str(path), name, phase, self.threads), self.device)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to where the provider keeps its tensors."""
@@ -154,8 +158,8 @@ def require_working(name: str) -> None:
         _open(_probe_graph(), name)
 
 
-def _open(model: str | bytes, name: str, phase: str = "") -> Any:
-    """A session on one provider; `predict` may use TF32 and keeps its threads awake."""
+def _open(model: str | bytes, name: str, phase: str = "", threads: int = 0) -> Any:
+    """A session on one provider; `predict` may use TF32 and keeps its threads awake. 0 threads: one per core."""
     if name != "cpu" and hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(
             io.StringIO()
@@ -163,6 +167,7 @@ def _open(model: str | bytes, name: str, phase: str = "") -> Any:
             ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     if phase in ("mask", "apply", "fuse"):
         # Each session has threads of its own. If those of the small phases waited by spinning, they would take the
         # cores from predict, which runs between them (measured on 2 cores: explaining took twice as long).

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import FrameError
+from sise_ort.runtime.method import (
+    Attribution,
+    Attributions,
+    Method,
+    Progress,
+    Question,
+    confidences,
+    require_finite,
+)
 from sise_ort.runtime.model import BundleModel, Extracted
 from sise_ort.runtime.providers import Tensor
-from sise_ort.selection import FLAT, select_maps
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Question:
-    """The class to explain; `absent` asks for the evidence against it (sigmoid heads)."""
-
-    index: int
-    absent: bool = False
+from sise_ort.runtime.scoring import score_feature_maps
+from sise_ort.selection import FLAT, check_mu, select_maps
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,35 @@ class Run:
     timings: dict[str, float]
 
 
+def explain_by_sise(
+    model: BundleModel,
+    image: Tensor,
+    questions: Sequence[Question],
+    progress: Progress | None = None,
+    *,
+    mu: float | str = 0.0,
+) -> Attributions:
+    """One forward pass, one backward pass per question, then `run_sise`."""
+    mu = check_mu(mu)
+    started = time.perf_counter()
+    contrast = 1.0 if model.manifest.head.kind == "softmax" else 0.0
+    extracted = model.extract(image, [q.index for q in questions], contrast)
+    known = [q.known(extracted.scores) for q in questions]
+    timings = {"extract": time.perf_counter() - started}
+    run = run_sise(model, image, extracted, known, mu, progress)
+    answers = [
+        Attribution(
+            question,
+            answer.heatmap,
+            answer.notes,
+            visualization_maps=answer.visualization_maps,
+            mask_counts=tuple(len(index) for index in answer.selected),
+        )
+        for question, answer in zip(known, run.answers, strict=True)
+    ]
+    return Attributions(answers, extracted.scores, 1 + run.passes, len(known), {**timings, **run.timings})
+
+
 def run_sise(
     model: BundleModel,
     image: Tensor,
@@ -78,27 +106,29 @@ def run_sise(
     FrameError : a score or gradient is not finite.
     """
     started = time.perf_counter()
-    signs = np.array([-1.0 if q.absent else 1.0 for q in questions], np.float32)
+    signs = np.array([q.sign for q in questions], np.float32)
     alphas = [alpha * signs[:, None] for alpha in extracted.pooled_gradients]
-    if not all(np.isfinite(a).all() for a in (extracted.scores, *alphas)):
-        raise FrameError("the network answers this frame with scores or gradients that are NaN or infinite")
+    require_finite(extracted.scores, *alphas)
     chosen = [
         np.stack([select_maps(row, spans, mu) for row in alpha])
         for alpha, spans in zip(alphas, extracted.spans, strict=True)
     ]
     wanted = [np.flatnonzero(c.any(axis=0)) for c in chosen]
     selected_at = time.perf_counter()
-    psi, extent, total, batches = _score(model, image, extracted.features, wanted, questions, progress)
+    scored = score_feature_maps(
+        model, image, extracted.features, wanted, lambda z, psi: confidences(z, psi, questions), progress
+    )
     scored_at = time.perf_counter()
 
     weights = []
-    confidences: list[list[NDArray[np.float64]]] = [[] for _ in questions]
+    found: list[list[NDArray[np.float64]]] = [[] for _ in questions]
     for b, index in enumerate(wanted):
         weight = np.zeros((len(questions), alphas[b].shape[1]))
         for k in range(len(questions)):
             mine = chosen[b][k, index]
-            weight[k, index] = np.where(mine, psi[b][k] / (extent[b] * total[b]), 0.0)
-            confidences[k].append(psi[b][k][mine])
+            psi = scored.values[b][k]
+            weight[k, index] = np.where(mine, psi / (scored.extent[b] * scored.total[b]), 0.0)
+            found[k].append(psi[mine])
         largest = np.abs(weight).max(
             axis=1, keepdims=True
         )  # a positive factor cancels; tiny weights would underflow
@@ -111,7 +141,7 @@ def run_sise(
         selected = tuple(np.flatnonzero(c[k]) for c in chosen)
         notes = _notes(model, [a[k] for a in alphas], extracted.spans, selected, maps[k])
         answers.append(
-            Answer(heatmaps[k], maps[k], selected, tuple(confidences[k]), tuple(a[k] for a in alphas), notes)
+            Answer(heatmaps[k], maps[k], selected, tuple(found[k]), tuple(a[k] for a in alphas), notes)
         )
     masks = sum(len(index) for index in wanted)
     timings = {
@@ -119,70 +149,7 @@ def run_sise(
         "score": scored_at - selected_at,
         "fuse": fused_at - scored_at,
     }
-    return Run(answers, masks, batches * model.batch_size, timings)
-
-
-def _score(
-    model: BundleModel,
-    image: Tensor,
-    features: Sequence[Tensor],
-    wanted: Sequence[NDArray[np.int64]],
-    questions: Sequence[Question],
-    progress: Progress | None,
-) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]], list[NDArray[np.float64]], int]:
-    """Score the wanted maps of all blocks in full batches: Ψ [K, n_b], range [n_b], total [n_b] per block.
-
-    Batches run across blocks; only the very last one is padded (with whatever the buffer holds).
-    """
-    sizes = [len(index) for index in wanted]
-    everything = sum(sizes)
-    psi = np.empty((len(questions), everything))
-    extent, total = np.empty(everything), np.empty(everything)
-    done = filled = batches = 0
-
-    def flush() -> None:
-        nonlocal done, filled, batches
-        scores, confidence = model.score_masks(image)
-        psi[:, done : done + filled] = probabilities(model, scores[:filled], confidence[:filled], questions)
-        done, filled, batches = done + filled, 0, batches + 1
-        if progress is not None:
-            progress(done, everything)
-
-    for maps, index in zip(features, wanted, strict=True):
-        start = 0
-        while start < len(index):
-            part = index[start : start + model.batch_size - filled]
-            place = slice(done + filled, done + filled + len(part))
-            extent[place], total[place] = model.write_masks(maps, part, filled)
-            start, filled = start + len(part), filled + len(part)
-            if filled == model.batch_size:
-                flush()
-    if filled:
-        flush()
-    if not np.isfinite(psi).all():
-        raise FrameError("the network answers masked copies of this frame with NaN or infinite scores")
-    cuts = np.cumsum(sizes)[:-1]
-    return np.split(psi, cuts, axis=1), np.split(extent, cuts), np.split(total, cuts), batches
-
-
-def probabilities(
-    model: BundleModel,
-    scores: NDArray[np.floating],
-    confidence: NDArray[np.floating],
-    questions: Sequence[Question],
-) -> NDArray[np.float64]:
-    """Ψ of each question, [K, n], from scores and confidence [n, classes].
-
-    The confidence of an absent class, 1 - sigmoid(z), is taken as sigmoid(-z), exact where the class is certain.
-    """
-    rows = []
-    for question in questions:
-        if question.absent:
-            z = scores[:, question.index].astype(np.float64)
-            rows.append(np.exp(-np.logaddexp(0.0, z)))
-        else:
-            rows.append(confidence[:, question.index].astype(np.float64))
-    return np.stack(rows)
+    return Run(answers, masks, scored.passes, timings)
 
 
 def _notes(
@@ -209,3 +176,11 @@ def _notes(
     if len(notes) == len(model.manifest.layers):
         notes.append("there is no evidence for the class in any block: the heat map is zero")
     return tuple(notes)
+
+
+SISE = Method(
+    "sise",
+    "SISE",
+    "Sattarzadeh et al., AAAI-21, arXiv 2010.00672; mu=adaptive: Sudhakar et al., Ada-SISE, ICASSP-21, arXiv 2102.07799",
+    explain_by_sise,
+)

@@ -54,7 +54,9 @@ __all__ = [
 ]
 
 
-def load(bundle: str | Path, provider: str = "auto", batch_size: int | None = None) -> Explainer:
+def load(
+    bundle: str | Path, provider: str = "auto", batch_size: int | None = None, threads: int | None = None
+) -> Explainer:
     """Open a bundle.
 
     Parameters
@@ -62,6 +64,7 @@ def load(bundle: str | Path, provider: str = "auto", batch_size: int | None = No
     bundle : folder that `export` wrote.
     provider : "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
     batch_size : masked inputs scored at once; None chooses by the picture's size.
+    threads : CPU threads to use; None takes all cores.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def load(bundle: str | Path, provider: str = "auto", batch_size: int | None = No
     """
     from sise_ort.runtime.explainer import Explainer
 
-    return Explainer(bundle, provider, batch_size)
+    return Explainer(bundle, provider, batch_size, threads)
 
 
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:

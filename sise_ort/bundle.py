@@ -19,6 +19,8 @@ FORMAT = "sise-ort bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PHASES = ("extract", "mask", "apply", "predict", "fuse")
+OPTIONAL_PHASES = ("head", "image_gradient", "full_gradient")
+"""Graphs that further methods need; `export --with` writes them (with a dash in their names)."""
 WEIGHTS = "weights.bin"
 
 
@@ -106,6 +108,10 @@ class Manifest:
     precision: str
     origin: Mapping[str, Any]
     files: Mapping[str, str]
+
+    def has(self, phase: str) -> bool:
+        """Whether the bundle holds a graph."""
+        return f"{phase}.onnx" in self.files
 
     def to_json(self) -> str:
         facts = dataclasses.asdict(self)

@@ -27,12 +27,15 @@ class Explanation:
     Attributes
     ----------
     heatmap : float32 [H, W] in [0, 1], at network size; 1 where the evidence is strongest, all 0 without any.
-    visualization_maps : float32 [B, H, W] in [0, 1], one per block, shallow to deep.
+    visualization_maps : float32 [B, H, W] in [0, 1], one per block, shallow to deep; [0, H, W] for other methods.
     mask_counts : masks scored for this class, per block.
-    forward_passes : network passes in all, for all classes asked together, padding included.
+    forward_passes : network passes in all, for all classes asked together, padding included; backward_passes :
+        gradients of a class score.
     target : index of the explained class; label : its name.
     confidence : Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
-    mu : threshold used. timings : seconds per phase. notes : what was assumed, skipped or chosen.
+    method : its name; title : as papers write it; parameters : of the method, such as SISE's mu.
+    facts : numbers that the method reports about itself, such as a completeness error.
+    timings : seconds per phase. notes : what was assumed, skipped or chosen.
     source : the picture's path, "" for an array. head : kind of head, in words.
     layers : the blocks. scores : float32 [classes], raw class scores. model : facts about bundle and runtime.
     frame : the frame as given, RGB or gray [H0, W0, C]. placement : how network and frame lie on each other.
@@ -42,10 +45,14 @@ class Explanation:
     visualization_maps: NDArray[np.float32]
     mask_counts: tuple[int, ...]
     forward_passes: int
+    backward_passes: int
     target: int
     label: str
     confidence: float
-    mu: float | str
+    method: str
+    title: str
+    parameters: Mapping[str, Any]
+    facts: Mapping[str, Any]
     timings: Mapping[str, float]
     notes: tuple[str, ...]
     source: str
@@ -63,10 +70,16 @@ class Explanation:
 
     @property
     def caption(self) -> str:
-        """Class and confidence in words: ``scratch · 98.2 %``; for raw scores ``scratch · score 7.31``."""
+        """Class and confidence in words: ``scratch · 98.2 %``; for raw scores ``scratch · score 7.31``; methods other
+        than SISE stand in front: ``Grad-CAM: scratch · 98.2 %``."""
+        name = self.label if self.method == "sise" else f"{self.title}: {self.label}"
         if self.head == "none":
-            return f"{self.label} · score {self.confidence:.3g}"
-        return f"{self.label} · {100 * self.confidence:.1f} %"
+            return f"{name} · score {self.confidence:.3g}"
+        return f"{name} · {100 * self.confidence:.1f} %"
+
+    def file_stem(self, words: str) -> str:
+        """A safe file name without ending, with the method in it unless it is SISE."""
+        return file_name(words if self.method == "sise" else f"{words}-{self.method}")
 
     def overlay(self) -> NDArray[np.uint8]:
         """The heat map drawn on the frame: uint8 RGB [H0, W0, 3]."""
@@ -85,7 +98,9 @@ class Explanation:
             "confidence": self.confidence,
             "score": float(self.scores[self.target]),
             "head": self.head,
-            "mu": self.mu,
+            "method": self.method,
+            "parameters": dict(self.parameters),
+            "facts": dict(self.facts),
             "notes": list(self.notes),
             "frame_size": list(self.placement.frame_size),
             "network_size": list(self.heatmap.shape),
@@ -95,11 +110,12 @@ class Explanation:
                     "module": layer.module,
                     "channels": layer.channels,
                     "size": [layer.height, layer.width],
-                    "masks": count,
                 }
-                for layer, count in zip(self.layers, self.mask_counts, strict=True)
+                for layer in self.layers
             ],
+            "masks": list(self.mask_counts),
             "forward_passes": self.forward_passes,
+            "backward_passes": self.backward_passes,
             "timings_s": {key: round(value, 6) for key, value in self.timings.items()},
             "model": dict(self.model),
             "versions": {"sise_ort": __version__, "numpy": np.__version__},
@@ -122,7 +138,7 @@ class Explanation:
 
         folder = Path(folder)
         if name is None:
-            name = file_name(f"{Path(self.source).stem or 'frame'}-{self.label}")
+            name = self.file_stem(f"{Path(self.source).stem or 'frame'}-{self.label}")
         array = BytesIO()
         np.save(array, self.frame_heatmap)
         contents: dict[str, Callable[[], bytes]] = {

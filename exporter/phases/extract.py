@@ -71,10 +71,16 @@ def class_seed(op: Ops, scores: ir.Value, asked: ir.Value, contrast: ir.Value, c
     With contrast 1 it has the direction of a softmax head's ∂p_c/∂z without its underflow; with contrast 0 it
     is the score's own gradient (METHOD, feature map selection).
     """
-    top = op.ArgMax(scores, axis=1, keepdims=0)
-    chosen = op.Unsqueeze(op.Where(op.Less(asked, op.constant(0)), top, asked), op.constant([1]))
-    is_class = op.Equal(chosen, op.constant(np.arange(classes)[None]))
+    is_class = class_is(op, scores, asked, classes)
     e_c = op.Cast(is_class, to=op.dtype)
     others = op.Softmax(op.Where(is_class, float(np.finfo(np.float32).min), scores), axis=1)
     seed: ir.Value = op.Sub(e_c, op.Mul(contrast, others))
     return seed
+
+
+def class_is(op: Ops, scores: ir.Value, asked: ir.Value, classes: int) -> ir.Value:
+    """Which score is the class asked for, bool [K, classes]; negative indices ask for the top class."""
+    top = op.ArgMax(scores, axis=1, keepdims=0)
+    chosen = op.Unsqueeze(op.Where(op.Less(asked, op.constant(0)), top, asked), op.constant([1]))
+    found: ir.Value = op.Equal(chosen, op.constant(np.arange(classes)[None]))
+    return found

@@ -16,8 +16,12 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
     """
     graph = network.clone().graph
     graph.inputs[0].name = "masked"
+    return finish_with_confidence(graph, Ops(graph), spec, head)
+
+
+def finish_with_confidence(graph: ir.Graph, op: Ops, spec: InputSpec, head: Head) -> ir.Model:
+    """Make `scores`, the graph's only output, and `confidence` the outputs."""
     scores = graph.outputs[0]
-    op = Ops(graph)
     if head.kind == "softmax":
         confidence = op.Softmax(scores, axis=1)
     elif head.kind == "sigmoid":

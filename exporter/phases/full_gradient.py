@@ -1,0 +1,134 @@
+"""full_gradient.onnx: frame and classes -> FullGrad's saliency, from the gradients of the input and of all biases.
+
+Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019 (arXiv 1905.00780).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.exporter.gradients import differentiate, nodes_between
+from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
+from sise_ort.exporter.ops import Ops, attribute, constant_array
+from sise_ort.exporter.phases.extract import class_is
+from sise_ort.exporter.phases.graph import INT64, finish, frame_input, network_input, tensor_input, upsample
+
+
+def build_full_gradient(
+    network: ir.Model, spec: InputSpec, preprocessing: Preprocessing, classes: int
+) -> ir.Model:
+    """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class).
+
+    Outputs: scores [1, classes]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of
+    every layer with a bias, ψ = upsample(scale to [0, 1](|·|)); total [K], Σ ∇x·x + Σ ∇b·b, which is the class score
+    itself where all activations are piecewise linear through 0 (the method's completeness).
+    """
+    graph = network.clone().graph
+    source, scores = graph.inputs[0], graph.outputs[0]
+    axes = feature_axes(graph)
+    found = biases(graph)
+    image, asked = frame_input(spec), tensor_input("class", INT64, ["K"])
+    op = Ops(graph)
+    seed = op.Cast(class_is(op, scores, asked, classes), to=op.dtype)
+    gradients = differentiate(op, scores, seed, [source, *found])
+
+    x = network_input(op, image, preprocessing)
+    source.replace_all_uses_with(x)
+    graph.inputs[:] = [image, asked]
+    own = op.Mul(gradients[0], x)
+    terms = [_summed(op, own, 4)]
+    by_size: dict[tuple[int, int], list[ir.Value]] = {(spec.height, spec.width): [_scaled(op, own)]}
+    for (value, bias), gradient in zip(found.items(), gradients[1:], strict=True):
+        term = op.Mul(gradient, op.constant(bias))
+        terms.append(_summed(op, term, bias.ndim))
+        size = _map_size(value, axes.get(value))
+        if size is not None and size != (1, 1):  # a pooled vector has no places
+            if axes[value] != CHANNELS_FIRST:
+                term = op.Transpose(term, perm=[0, *axes[value]])
+            by_size.setdefault(size, []).append(_scaled(op, term))
+    maps = [upsample(op, _add(op, parts), spec.height, spec.width) for parts in by_size.values()]
+    return finish(
+        graph,
+        {
+            "scores": scores,
+            "saliency": op.Squeeze(_add(op, maps), op.constant([1])),
+            "total": _add(op, terms),
+        },
+        {"scores": [1, classes], "saliency": ["K", spec.height, spec.width], "total": ["K"]},
+    )
+
+
+def biases(graph: ir.Graph) -> dict[ir.Value, NDArray[np.float64]]:
+    """The outputs to which a constant is added on the way from the picture to the scores, with that constant.
+
+    Biases of convolutions, dense layers and normalisations, and constants in Add and Sub; each of the output's rank,
+    to be broadcast. A batch normalisation's is β - γ·μ/√(σ² + ε).
+    """
+    found = {}
+    for node in nodes_between(graph.outputs[0], [graph.inputs[0]]):
+        bias = _bias(node)
+        value = node.outputs[0]
+        if bias is not None and bias.any() and value.shape is not None:
+            rank = len(value.shape)
+            found[value] = bias.reshape((1,) * (rank - bias.ndim) + bias.shape)
+    return found
+
+
+def _bias(node: ir.Node) -> NDArray[np.float64] | None:
+    def constant(index: int) -> NDArray[np.float64] | None:
+        array = constant_array(node.inputs[index]) if index < len(node.inputs) else None
+        return None if array is None else array.astype(np.float64)
+
+    def along_channels(array: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        shape = node.outputs[0].shape
+        if array is None or shape is None:
+            return None
+        return array.reshape(-1, *[1] * (len(shape) - 2))
+
+    if node.op_type in ("Conv", "ConvTranspose", "InstanceNormalization"):
+        return along_channels(constant(2))
+    if node.op_type == "BatchNormalization":
+        gamma, beta, mean, variance = (constant(i) for i in range(1, 5))
+        if gamma is None or beta is None or mean is None or variance is None:
+            return None
+        return along_channels(beta - gamma * mean / np.sqrt(variance + attribute(node, "epsilon", 1e-5)))
+    if node.op_type == "LayerNormalization":
+        return constant(2)
+    if node.op_type == "Gemm":
+        offset = constant(2)
+        return None if offset is None else attribute(node, "beta", 1.0) * offset
+    if node.op_type in ("Add", "Sub"):
+        left, right = constant(0), constant(1)
+        if right is not None:
+            return right if node.op_type == "Add" else -right
+        return left
+    return None
+
+
+def _map_size(value: ir.Value, axes: Axes | None) -> tuple[int, int] | None:
+    if axes is None or value.shape is None:
+        return None
+    height, width = value.shape[axes[1]], value.shape[axes[2]]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _scaled(op: Ops, term: ir.Value) -> ir.Value:
+    """|term| [K, C, h, w], each channel scaled to [0, 1] by its own minimum and maximum, summed over channels."""
+    size = op.Abs(term)
+    least = op.ReduceMin(size, [2, 3], keepdims=1)
+    extent = op.Sub(op.ReduceMax(size, [2, 3], keepdims=1), least)
+    scaled = op.Div(op.Sub(size, least), op.Max(extent, float(np.finfo(np.float32).tiny)))
+    summed: ir.Value = op.ReduceSum(scaled, [1], keepdims=1)
+    return summed
+
+
+def _summed(op: Ops, term: ir.Value, rank: int) -> ir.Value:
+    summed: ir.Value = op.ReduceSum(term, list(range(1, rank)), keepdims=0)
+    return summed
+
+
+def _add(op: Ops, parts: list[ir.Value]) -> ir.Value:
+    return op.Sum(*parts) if len(parts) > 1 else op.Identity(parts[0])

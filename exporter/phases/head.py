@@ -1,0 +1,41 @@
+"""head.onnx: the last block's feature maps -> class scores and confidences."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from sise_ort.bundle import Head, InputSpec
+from sise_ort.errors import ExportError
+from sise_ort.exporter.blocks import Candidate
+from sise_ort.exporter.gradients import nodes_between
+from sise_ort.exporter.layout import CHANNELS_FIRST
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.phases.graph import FLOAT, tensor_input
+from sise_ort.exporter.phases.predict import finish_with_confidence
+
+
+def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) -> ir.Model:
+    """Input: features [n, N, h, w] of the last block. Outputs: scores and confidence [n, classes].
+
+    Raises
+    ------
+    ExportError : the scores depend on the picture in other ways than through the last block.
+    """
+    graph = network.clone().graph
+    source, scores = graph.inputs[0], graph.outputs[0]
+    value = next(v for node in graph for v in node.outputs if v.name == last.tensor)
+    features = tensor_input("features", FLOAT, [spec.batch or "n", last.channels, last.height, last.width])
+    op = Ops(graph)
+    order = [0, *last.axes]
+    maps = features
+    if last.axes != CHANNELS_FIRST:
+        maps = op.Transpose(features, perm=[int(i) for i in np.argsort(order)])
+    value.replace_all_uses_with(maps)
+    if nodes_between(scores, [source]):
+        raise ExportError(
+            f"--with head: the class scores do not depend on the picture through '{last.tensor}' alone; "
+            "name a last layer that all paths cross (see `sise-ort layers`)"
+        )
+    graph.inputs[:] = [features]
+    return finish_with_confidence(graph, op, spec, head)

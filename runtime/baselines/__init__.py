@@ -1,0 +1,1 @@
+"""The methods that SISE is compared with, one file each, on the runtime alone."""

@@ -1,0 +1,240 @@
+"""Extremal Perturbation: the mask of a given area that, the rest being blurred, excites the class most.
+
+Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and Smooth Masks, ICCV 2019 (arXiv
+1910.08485). Constants are those of the authors' package TorchRay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import ParameterError
+from sise_ort.runtime.baselines.maps import gaussian_matrix, to_heatmap
+from sise_ort.runtime.method import (
+    Attribution,
+    Attributions,
+    Method,
+    Progress,
+    Question,
+    require_finite,
+    share,
+    whole_number,
+)
+from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.providers import Tensor
+
+Array = NDArray[np.float32]
+
+LEVELS, MAX_BLUR = 8, 20.0
+STEP, SIGMA, COLDNESS = 7, 21, 20.0
+LEARNING_RATE, MOMENTUM = 0.01, 0.9
+AREA_WEIGHT, AREA_GROWTH = 300.0, 1.0035
+CHUNK = 64
+"""Cells worked on at once, so that they stay in the processor's cache."""
+
+
+class SmoothMasks:
+    """Masks that are smooth by construction: each pixel is a soft maximum over the parameters around it.
+
+    A parameter p_i on a grid of `STEP` pixels reaches the pixel u with v = k(|u - u_i| / σ) · p_i, k(z) = exp(-2 max(0,
+    z - ½)²); the mask is Σ v softmax(20 v) over the (2r + 1)² nearest parameters. It has a margin of σ on each side.
+
+    Parameters
+    ----------
+    size : (H, W) of the masks in the end.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.radius = 1 + math.ceil(SIGMA / STEP)
+        self.padding = 1 + math.ceil(2 * SIGMA / STEP)
+        self.grid = tuple(math.ceil(n / STEP) for n in size)
+        self.cells = tuple(n + 2 * (self.padding - self.radius) for n in self.grid)
+        self.full = tuple(STEP * n - STEP + 1 for n in self.cells)
+        side = 2 * self.radius + 1
+        offsets, places = np.arange(STEP), np.arange(side)
+        distance = offsets[:, None] - SIGMA - STEP * (places - self.padding)  # [offset in a cell, parameter]
+        squared = (distance**2)[:, None, :, None] + (distance**2)[None, :, None, :]
+        z = np.sqrt(squared) / SIGMA
+        self.kernel = np.exp(-2 * np.maximum(z - 0.5, 0) ** 2).reshape(STEP**2, side**2).astype(np.float32)
+
+    def make(self, parameters: Array) -> tuple[Array, list[Array]]:
+        """The mask with its margin, [full height, full width], and what `pull_back` needs again."""
+        side = 2 * self.radius + 1
+        padded = np.pad(parameters, self.padding)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+        patches = windows.reshape(-1, side**2)
+        values = np.empty((len(patches), STEP**2), np.float32)
+        kept = []
+        for start in range(0, len(patches), CHUNK):
+            v = patches[start : start + CHUNK, None] * self.kernel
+            e = np.exp(COLDNESS * v)
+            total = e.sum(2)
+            values[start : start + CHUNK] = np.einsum("cok,cok->co", v, e) / total
+            kept += [patches[start : start + CHUNK], e / total[:, :, None]]
+        wide = values.reshape(*self.cells, STEP, STEP).transpose(0, 2, 1, 3)
+        full = wide.reshape(STEP * self.cells[0], STEP * self.cells[1])[: self.full[0], : self.full[1]]
+        return np.ascontiguousarray(full), kept
+
+    def pull_back(self, gradient: Array, mask: Array, kept: list[Array]) -> Array:
+        """The gradient at the parameters from the one at the mask with its margin."""
+        side = 2 * self.radius + 1
+        wide = [np.zeros((STEP * self.cells[0], STEP * self.cells[1]), np.float32) for _ in range(2)]
+        for target, source in zip(wide, (gradient, mask), strict=True):
+            target[: self.full[0], : self.full[1]] = source
+        g, m = (
+            w.reshape(self.cells[0], STEP, self.cells[1], STEP).transpose(0, 2, 1, 3).reshape(-1, STEP**2)
+            for w in wide
+        )
+        patches = np.empty((len(g), side**2), np.float32)
+        a, b = g * (1 - COLDNESS * m), COLDNESS * g
+        for start, p, e in zip(range(0, len(g), CHUNK), kept[::2], kept[1::2], strict=True):
+            e = e * self.kernel
+            part = slice(start, start + CHUNK)
+            own = np.einsum("cok,co->ck", e, a[part])
+            patches[part] = own + p * np.einsum("cok,ok,co->ck", e, self.kernel, b[part], optimize=True)
+        cells = patches.reshape(*self.cells, side, side)
+        padded = np.zeros([n + 2 * self.padding for n in self.grid], np.float32)
+        for y in range(side):
+            for x in range(side):
+                padded[y : y + self.cells[0], x : x + self.cells[1]] += cells[:, :, y, x]
+        return padded[self.padding : -self.padding, self.padding : -self.padding]
+
+    def crop(self, mask: Array) -> Array:
+        """The mask [H, W] without its margin."""
+        return mask[SIGMA : SIGMA + self.size[0], SIGMA : SIGMA + self.size[1]]
+
+
+class BlurPyramid:
+    """A picture at `LEVELS` strengths of blur; a mask of 1 shows it sharp, one of 0 shows it most blurred."""
+
+    def __init__(self, x: Array) -> None:
+        levels = []
+        for sigma in np.linspace(MAX_BLUR, 0, LEVELS):
+            rows, columns = (gaussian_matrix(n, sigma) for n in x.shape[1:])
+            levels.append(rows @ x @ columns.T)
+        self.levels = np.stack(levels).astype(np.float32)
+        self.steps = np.diff(self.levels, axis=0, append=self.levels[-1:])
+
+    def apply(self, mask: Array) -> tuple[Array, Array]:
+        """The picture [C, H, W] through a mask [H, W], and its derivative by the mask, [C, H, W]."""
+        place = mask * (LEVELS - 1)
+        level = np.floor(place).astype(np.int64)
+        where = level[None, None]
+        base = np.take_along_axis(self.levels, where, 0)[0]
+        step = np.take_along_axis(self.steps, where, 0)[0]
+        return base + (place - level) * step, (LEVELS - 1) * step
+
+
+@dataclass
+class Search:
+    """One mask on its way: parameters, the optimizer's memory, the present mask and score."""
+
+    area: float
+    parameters: Array
+    velocity: Array | None = None
+    mask: Array | None = None
+    score: float = 0.0
+
+    def descend(self, gradient: Array) -> None:
+        """A step of gradient descent with momentum (dampened, the first step not), parameters kept in [0, 1]."""
+        if self.velocity is None:
+            self.velocity = gradient
+        else:
+            self.velocity = MOMENTUM * self.velocity + (1 - MOMENTUM) * gradient
+        self.parameters = np.clip(self.parameters - LEARNING_RATE * self.velocity, 0, 1)
+
+
+def area_loss(mask: Array, area: float) -> tuple[float, Array]:
+    """Mean squared difference of the sorted mask from one that is 1 on `area` of its pixels and 0 on the others, and
+    its gradient; equal pixels are sorted by place."""
+    flat = mask.ravel()
+    target = np.zeros_like(flat)
+    target[np.argsort(flat, kind="stable")[int(flat.size * (1 - area)) :]] = 1
+    difference = flat - target
+    return float((difference**2).mean()), (2 / flat.size * difference).reshape(mask.shape)
+
+
+def loss_and_gradients(
+    model: BundleModel,
+    pyramid: BlurPyramid,
+    masks: SmoothMasks,
+    searches: Sequence[Search],
+    question: Question,
+    area_weight: float,
+    flip: bool,
+) -> list[tuple[float, Array]]:
+    """For each search -z_c + area_weight · area loss, and its gradient at the parameters; sets its mask and score."""
+    made = [masks.make(s.parameters) for s in searches]
+    shown = [pyramid.apply(masks.crop(mask)) for mask, _ in made]
+    inputs = np.stack([x for x, _ in shown])
+    if flip:
+        inputs = inputs[..., ::-1]
+    scores, gradients = model.image_gradient(np.ascontiguousarray(inputs), [question.index] * len(searches))
+    require_finite(scores, gradients)
+    if flip:
+        gradients = gradients[..., ::-1]
+    found = []
+    for search, (mask, kept), (_, slope), z, g in zip(searches, made, shown, scores, gradients, strict=True):
+        search.mask, search.score = masks.crop(mask), question.sign * float(z[question.index])
+        loss, gradient = area_loss(mask, search.area)
+        gradient = area_weight * gradient
+        masks.crop(gradient)[...] -= question.sign * np.einsum("chw,chw->hw", g, slope)
+        found.append((area_weight * loss - search.score, masks.pull_back(gradient, mask, kept)))
+    return found
+
+
+def extremal_perturbation(
+    model: BundleModel,
+    image: Tensor,
+    questions: Sequence[Question],
+    progress: Progress | None = None,
+    *,
+    areas: tuple[float, ...] = (0.1,),
+    iterations: int = 800,
+) -> Attributions:
+    """The mean of the masks found for the given areas (shares of the picture), by gradient descent.
+
+    Every second step looks at the mirrored picture, as the authors do. The class score reached through each mask is
+    reported.
+    """
+    if isinstance(areas, (int, float)):
+        areas = (areas,)
+    if not areas:
+        raise ParameterError("areas is empty; one share of the picture or more is needed")
+    areas = tuple(share("areas", a) for a in areas)
+    iterations = whole_number("iterations", iterations)
+    x = model.network_input(image)
+    scores = model.predict(x)[0][0]
+    masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
+    answers = []
+    for question in questions:
+        known = question.known(scores)
+        searches = [Search(a, np.ones(masks.grid, np.float32)) for a in areas]
+        area_weight = AREA_WEIGHT
+        for t in range(iterations):
+            steps = loss_and_gradients(model, pyramid, masks, searches, known, area_weight, flip=t % 2 == 0)
+            for search, (_, gradient) in zip(searches, steps, strict=True):
+                search.descend(gradient)
+            area_weight *= AREA_GROWTH
+            if progress is not None:
+                progress(t + 1, iterations)
+        found = np.mean([s.mask for s in searches if s.mask is not None], axis=0)
+        heatmap, notes = to_heatmap(found, masks.size)
+        answers.append(Attribution(known, heatmap, notes, {"scores": [s.score for s in searches]}))
+    passes = len(questions) * len(areas) * iterations
+    return Attributions(answers, scores, 1 + passes, passes)
+
+
+EXTREMAL_PERTURBATION = Method(
+    "extremal-perturbation",
+    "Extremal Perturbation",
+    "Fong et al., ICCV 2019, arXiv 1910.08485",
+    extremal_perturbation,
+    graph="image_gradient",
+)

@@ -1,0 +1,89 @@
+"""Grad-CAM and Grad-CAM++: feature maps of one block, weighted by the gradients of the class score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import ParameterError
+from sise_ort.runtime.baselines.maps import to_heatmap
+from sise_ort.runtime.method import Attribution, Attributions, Method, Progress, Question, require_finite
+from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.providers import Tensor
+
+Array = NDArray[np.float64]
+
+
+def grad_cam_weights(features: Array, gradients: Array) -> Array:
+    """w_k = mean over locations of ∂z_c/∂A_k (Selvaraju et al., equation 1); from [N, h, w] each to [N]."""
+    return np.asarray(gradients.mean((1, 2)))
+
+
+def grad_cam_plus_plus_weights(features: Array, gradients: Array) -> Array:
+    """w_k = Σ_ij a_ij · max(0, g_ij), a_ij = 1 / (2 + g_ij · Σ A_k) (Chattopadhay et al., equations 14 and 19).
+
+    The paper's derivatives are of exp(z_c), whose powers of g cancel; written so, no small constant is needed.
+    """
+    denominator = 2 + gradients * features.sum((1, 2), keepdims=True)
+    a = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=denominator != 0)
+    return np.asarray((np.maximum(gradients, 0) * a).sum((1, 2)))
+
+
+def block_index(model: BundleModel, block: int) -> int:
+    """The place of a block that is counted from 1, shallow to deep; 0 means the last one."""
+    if isinstance(block, bool) or not isinstance(block, int) or not 0 <= block <= model.blocks:
+        raise ParameterError(f"block is {block!r}; the bundle has blocks 1 to {model.blocks} (0: the last)")
+    return (block or model.blocks) - 1
+
+
+def _explain(
+    model: BundleModel,
+    image: Tensor,
+    questions: Sequence[Question],
+    block: int,
+    weigh: Callable[[Array, Array], Array],
+) -> Attributions:
+    place = block_index(model, block)
+    extracted = model.extract(image, [q.index for q in questions], 0.0)
+    features = extracted.features[place].numpy()[0].astype(np.float64)
+    gradients = extracted.gradients[place].numpy().astype(np.float64)
+    require_finite(extracted.scores, gradients)
+    spec = model.manifest.input
+    answers = []
+    for question, gradient in zip(questions, gradients, strict=True):
+        weights = weigh(features, question.sign * gradient)
+        heatmap, notes = to_heatmap(np.tensordot(weights, features, 1), (spec.height, spec.width))
+        answers.append(Attribution(question.known(extracted.scores), heatmap, notes))
+    return Attributions(answers, extracted.scores, 1, len(questions))
+
+
+def grad_cam(
+    model: BundleModel,
+    image: Tensor,
+    questions: Sequence[Question],
+    progress: Progress | None = None,
+    *,
+    block: int = 0,
+) -> Attributions:
+    """max(0, Σ_k w_k A_k) of one block (the last by default), upsampled bilinearly."""
+    return _explain(model, image, questions, block, grad_cam_weights)
+
+
+def grad_cam_plus_plus(
+    model: BundleModel,
+    image: Tensor,
+    questions: Sequence[Question],
+    progress: Progress | None = None,
+    *,
+    block: int = 0,
+) -> Attributions:
+    """As Grad-CAM, with weights that count every location where a map speaks for the class."""
+    return _explain(model, image, questions, block, grad_cam_plus_plus_weights)
+
+
+GRAD_CAM = Method("gradcam", "Grad-CAM", "Selvaraju et al., ICCV 2017, arXiv 1610.02391", grad_cam)
+GRAD_CAM_PLUS_PLUS = Method(
+    "gradcam++", "Grad-CAM++", "Chattopadhay et al., WACV 2018, arXiv 1710.11063", grad_cam_plus_plus
+)

@@ -1,0 +1,177 @@
+"""What every method of explanation takes and gives: questions in, heat maps and their price out."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Manifest
+from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The class to explain; a negative index asks for the top class, `absent` for the evidence against the class
+    (sigmoid heads)."""
+
+    index: int
+    absent: bool = False
+
+    @property
+    def sign(self) -> float:
+        """What the class score counts in the answer: -1 where its absence is asked for."""
+        return -1.0 if self.absent else 1.0
+
+    def known(self, scores: NDArray[np.floating]) -> Question:
+        """The question with the top class of scores [classes] in place of a negative index."""
+        return replace(self, index=int(np.argmax(scores))) if self.index < 0 else self
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A method's answer to one question.
+
+    question : with its class known. heatmap : float32 [H, W] in [0, 1]. notes : what a user should know.
+    facts : numbers that the method reports about itself. visualization_maps : float32 [B, H, W] in [0, 1] and
+    mask_counts : masks scored per block, both empty where the method has none.
+    """
+
+    question: Question
+    heatmap: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    visualization_maps: NDArray[np.float32] | None = None
+    mask_counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """The answers to all questions on one picture, and what they cost together.
+
+    scores : float32 [classes], of the whole picture. forward_passes : inputs through the network, padding included;
+    backward_passes : gradients of one class score. timings : seconds per phase.
+    """
+
+    answers: list[Attribution]
+    scores: NDArray[np.float32]
+    forward_passes: int
+    backward_passes: int = 0
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to explain.
+
+    name : as users write it. title : as papers write it. source : where it is defined.
+    run : ``(model, image, questions, progress, *, parameters…) -> Attributions``.
+    graph : the optional phase of the bundle that it needs, "" for none.
+    signed : whether it tells a class from its absence.
+    """
+
+    name: str
+    title: str
+    source: str
+    run: Callable[..., Attributions]
+    graph: str = ""
+    signed: bool = True
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The method's parameters with their default values."""
+        parameters = inspect.signature(self.run).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters: those given, and the defaults of the others.
+
+        Raises
+        ------
+        ParameterError : the method has no such parameter.
+        """
+        unknown = [name for name in given if name not in self.defaults]
+        if unknown:
+            has = f"it has {', '.join(self.defaults)}" if self.defaults else "it has none"
+            raise ParameterError(f"method {self.name} has no parameter '{unknown[0]}'; {has}")
+        return {**self.defaults, **given}
+
+    def parse(self, name: str, text: str) -> Any:
+        """A parameter's value from text, as its default's type asks."""
+        default = self.complete({name: None}) and self.defaults[name]
+        try:
+            if isinstance(default, tuple):
+                return tuple(float(part) for part in text.split(","))
+            if name == "mu" or isinstance(default, str):
+                return text
+            return int(text) if isinstance(default, int) else float(text)
+        except ValueError as error:
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise ParameterError(f"method {self.name}: {name} is '{text}', not {kind}") from error
+
+    def require(self, manifest: Manifest, questions: Sequence[Question]) -> None:
+        """Check that the bundle and the questions allow the method.
+
+        Raises
+        ------
+        BundleError : the bundle lacks its graph. TargetError : it cannot explain an absence.
+        """
+        if self.graph and not manifest.has(self.graph):
+            raise BundleError(
+                f"method {self.name} needs {self.graph}.onnx, which the bundle '{manifest.name}' lacks: export it "
+                f"again with --with {self.graph.replace('_', '-')}"
+            )
+        if not self.signed and any(q.absent for q in questions):
+            raise TargetError(
+                f"method {self.name} takes absolute values: it cannot explain a class's absence"
+            )
+
+
+def confidences(
+    scores: NDArray[np.floating], confidence: NDArray[np.floating], questions: Sequence[Question]
+) -> NDArray[np.float64]:
+    """Ψ of each question, [K, n], from scores and confidence [n, classes].
+
+    The confidence of an absent class, 1 - sigmoid(z), is taken as sigmoid(-z), exact where the class is certain.
+    """
+    rows = []
+    for question in questions:
+        if question.absent:
+            z = scores[:, question.index].astype(np.float64)
+            rows.append(np.exp(-np.logaddexp(0.0, z)))
+        else:
+            rows.append(confidence[:, question.index].astype(np.float64))
+    return np.stack(rows)
+
+
+def require_finite(*arrays: NDArray[Any]) -> None:
+    """Raise FrameError where the network's answers to a frame are not finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FrameError("the network answers this frame with scores or gradients that are NaN or infinite")
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """A parameter that must be a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ParameterError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
+
+
+def share(name: str, value: Any) -> float:
+    """A parameter that must lie strictly between 0 and 1."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value < 1
+        or math.isnan(value)
+    ):
+        raise ParameterError(f"{name} is {value!r}; it must be a number between 0 and 1")
+    return float(value)
