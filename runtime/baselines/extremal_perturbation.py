@@ -29,6 +29,7 @@ from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
 Array = NDArray[np.float32]
+Kept = list[tuple[Array, Array]]
 
 LEVELS, MAX_BLUR = 8, 20.0
 STEP, SIGMA, COLDNESS = 7, 21, 20.0
@@ -63,26 +64,30 @@ class SmoothMasks:
         z = np.sqrt(squared) / SIGMA
         self.kernel = np.exp(-2 * np.maximum(z - 0.5, 0) ** 2).reshape(STEP**2, side**2).astype(np.float32)
 
-    def make(self, parameters: Array) -> tuple[Array, list[Array]]:
+    def make(self, parameters: Array) -> tuple[Array, Kept]:
         """The mask with its margin, [full height, full width], and what `pull_back` needs again."""
-        side = 2 * self.radius + 1
-        padded = np.pad(parameters, self.padding)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-        patches = windows.reshape(-1, side**2)
+        patches = self._windows(parameters)
         values = np.empty((len(patches), STEP**2), np.float32)
-        kept = []
+        kept: Kept = []
         for start in range(0, len(patches), CHUNK):
-            v = patches[start : start + CHUNK, None] * self.kernel
-            e = np.exp(COLDNESS * v)
+            part = slice(start, start + CHUNK)
+            heat = patches[part, None] * (COLDNESS * self.kernel)
+            e = np.exp(heat)
             total = e.sum(2)
-            values[start : start + CHUNK] = np.einsum("cok,cok->co", v, e) / total
-            kept += [patches[start : start + CHUNK], e / total[:, :, None]]
+            values[part] = np.einsum("cok,cok->co", heat, e) / (COLDNESS * total)
+            kept.append((e, total))
         wide = values.reshape(*self.cells, STEP, STEP).transpose(0, 2, 1, 3)
         full = wide.reshape(STEP * self.cells[0], STEP * self.cells[1])[: self.full[0], : self.full[1]]
         return np.ascontiguousarray(full), kept
 
-    def pull_back(self, gradient: Array, mask: Array, kept: list[Array]) -> Array:
-        """The gradient at the parameters from the one at the mask with its margin."""
+    def _windows(self, parameters: Array) -> Array:
+        """The parameters around each cell, [cells, (2r + 1)²], 0 outside the grid."""
+        side = 2 * self.radius + 1
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(parameters, self.padding), (side, side))
+        return windows.reshape(-1, side**2)
+
+    def pull_back(self, gradient: Array, parameters: Array, mask: Array, kept: Kept) -> Array:
+        """The gradient at the parameters from the one at the mask with its margin; mask and kept are of `make`."""
         side = 2 * self.radius + 1
         wide = [np.zeros((STEP * self.cells[0], STEP * self.cells[1]), np.float32) for _ in range(2)]
         for target, source in zip(wide, (gradient, mask), strict=True):
@@ -91,14 +96,16 @@ class SmoothMasks:
             w.reshape(self.cells[0], STEP, self.cells[1], STEP).transpose(0, 2, 1, 3).reshape(-1, STEP**2)
             for w in wide
         )
-        patches = np.empty((len(g), side**2), np.float32)
-        a, b = g * (1 - COLDNESS * m), COLDNESS * g
-        for start, p, e in zip(range(0, len(g), CHUNK), kept[::2], kept[1::2], strict=True):
-            e = e * self.kernel
+        patches = self._windows(parameters)
+        slope = np.empty((len(g), side**2), np.float32)
+        for start, (e, total) in zip(range(0, len(g), CHUNK), kept, strict=True):
             part = slice(start, start + CHUNK)
-            own = np.einsum("cok,co->ck", e, a[part])
-            patches[part] = own + p * np.einsum("cok,ok,co->ck", e, self.kernel, b[part], optimize=True)
-        cells = patches.reshape(*self.cells, side, side)
+            each = (g[part] / total)[:, None]
+            reach = e * self.kernel
+            slope[part] = ((1 - COLDNESS * m[part, None]) * each @ reach)[:, 0]
+            reach *= self.kernel
+            slope[part] += patches[part] * (COLDNESS * each @ reach)[:, 0]
+        cells = slope.reshape(*self.cells, side, side)
         padded = np.zeros([n + 2 * self.padding for n in self.grid], np.float32)
         for y in range(side):
             for x in range(side):
@@ -128,7 +135,7 @@ class BlurPyramid:
         where = level[None, None]
         base = np.take_along_axis(self.levels, where, 0)[0]
         step = np.take_along_axis(self.steps, where, 0)[0]
-        return base + (place - level) * step, (LEVELS - 1) * step
+        return base + (place - level).astype(np.float32) * step, (LEVELS - 1) * step
 
 
 @dataclass
@@ -185,7 +192,9 @@ def loss_and_gradients(
         loss, gradient = area_loss(mask, search.area)
         gradient = area_weight * gradient
         masks.crop(gradient)[...] -= question.sign * np.einsum("chw,chw->hw", g, slope)
-        found.append((area_weight * loss - search.score, masks.pull_back(gradient, mask, kept)))
+        found.append(
+            (area_weight * loss - search.score, masks.pull_back(gradient, search.parameters, mask, kept))
+        )
     return found
 
 

@@ -9,14 +9,16 @@ from sise_ort.exporter.gradients.engine import Gradient, register
 from sise_ort.exporter.ops import Ops, attribute, input_of
 
 
-def _where_positive(op: Ops, y: ir.Value, g: ir.Value) -> ir.Value:
-    return op.Where(op.Greater(y, 0.0), g, 0.0)
+def gate(op: Ops, condition: ir.Value, g: ir.Value) -> ir.Value:
+    """g where a condition holds, else 0; as a product, since onnxruntime's Where runs on one thread and takes 5 to 7
+    times as long (measured on 2 cores)."""
+    return op.Mul(g, op.Cast(condition, to=op.dtype))
 
 
 @register("Relu")
 def relu(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     """g where y > 0."""
-    return _where_positive(op, node.outputs[0], g)
+    return gate(op, op.Greater(node.outputs[0], 0.0), g)
 
 
 @register("LeakyRelu")
@@ -36,7 +38,7 @@ def prelu(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
 @register("ThresholdedRelu")
 def thresholded_relu(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     """g where x > α."""
-    return op.Where(op.Greater(input_of(node), attribute(node, "alpha", 1.0)), g, 0.0)
+    return gate(op, op.Greater(input_of(node), attribute(node, "alpha", 1.0)), g)
 
 
 @register("Elu")
@@ -66,10 +68,14 @@ def celu(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
 @register("Clip")
 def clip(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     """g strictly between the bounds, 0 at and beyond them (as torch's hardtanh and relu6)."""
-    for bound, beyond in zip(node.inputs[1:], (op.Greater, op.Less), strict=False):
-        if bound is not None:
-            g = op.Where(beyond(node.outputs[0], bound), g, 0.0)
-    return g
+    inside = [
+        beyond(node.outputs[0], bound)
+        for bound, beyond in zip(node.inputs[1:], (op.Greater, op.Less), strict=False)
+        if bound is not None
+    ]
+    if not inside:
+        return g
+    return gate(op, op.And(*inside) if len(inside) == 2 else inside[0], g)
 
 
 @register("Sigmoid")
@@ -83,8 +89,8 @@ def sigmoid(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
 def hard_sigmoid(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     """α·g where 0 < y < 1."""
     y = node.outputs[0]
-    inside = op.Where(op.Less(y, 1.0), op.Mul(g, attribute(node, "alpha", 0.2)), 0.0)
-    return _where_positive(op, y, inside)
+    inside = op.And(op.Greater(y, 0.0), op.Less(y, 1.0))
+    return gate(op, inside, op.Mul(g, attribute(node, "alpha", 0.2)))
 
 
 @register("HardSwish")
