@@ -162,18 +162,12 @@ def _told(verdict: Verdict) -> str:
 
 
 def _outlined(verdicts: list[Verdict]) -> Any:
-    import cv2
-    import numpy as np
+    from sise_ort.drawing import outlined
 
-    from sise_ort.drawing import as_rgb
-
-    picture = as_rgb(verdicts[0].result.frame).copy()
+    picture = verdicts[0].result.frame
     for verdict in verdicts:
-        if verdict.mask is None:
-            continue
-        around = cv2.dilate(verdict.mask.astype(np.uint8), np.ones((9, 9), np.uint8))
-        contours, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, (64, 200, 255), 1, cv2.LINE_AA)
+        if verdict.mask is not None:
+            picture = outlined(picture, verdict.mask)
     return picture
 
 
@@ -182,11 +176,7 @@ def _figure(picture: Any, words: str) -> str:
 
 
 def _picture(picture: Any) -> str:
-    import cv2
+    from sise_ort.drawing import as_rgb, encode_jpeg
 
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
-    )
-    if not done:
-        raise click.ClickException("a picture cannot be encoded as JPEG")
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
+    data = base64.b64encode(encode_jpeg(as_rgb(picture))).decode()
+    return f'<img alt="" src="data:image/jpeg;base64,{data}">'

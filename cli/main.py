@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "Turn a CNN into a bundle that explains itself.",
     "layers": "Show a network's candidate tensors and the chosen blocks.",
     "explain": "Explain what a bundle sees in pictures.",
+    "evaluate": "Compare methods on a data set: how good, at what price.",
     "doctor": "Check the installation and the providers that really work.",
     "demo": "Explain steel strips with the built-in model.",
 }

@@ -147,7 +147,7 @@ class Explainer:
             asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
             if not asked:
                 raise TargetError("target is an empty sequence")
-            questions = [self._question(t) for t in asked]
+            questions = [self.question(t) for t in asked]
         way.require(self.manifest, questions)
         run = way.run(self._model, image, questions, progress, **parameters)
         explained_at = time.perf_counter()
@@ -217,7 +217,13 @@ class Explainer:
         scores = self._model.whole(image)
         return [Question(int(i)) for i in np.flatnonzero(scores > 0)]  # sigmoid(z) > 0.5
 
-    def _question(self, target: Target) -> Question:
+    def question(self, target: Target) -> Question:
+        """The class that a target means; None means the top class, which is not known yet (a negative index).
+
+        Raises
+        ------
+        TargetError
+        """
         classes, labels = self.manifest.head.classes, self.manifest.labels
         if target is None:
             return Question(-1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sise_ort.errors import (
     BundleError,
+    DatasetError,
     ExportError,
     FrameError,
     GradientError,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "DatasetError",
     "Explainer",
     "Explanation",
     "ExportError",

@@ -59,6 +59,24 @@ def captioned(picture: Picture, caption: str) -> Picture:
     return np.vstack([picture, bar])
 
 
+def outlined(frame: NDArray[Any], truth: NDArray[np.bool_]) -> Picture:
+    """A frame [H, W, 1 or 3] with the outlines of a truth, bool [H, W], as uint8 RGB."""
+    picture = as_rgb(frame).copy()
+    around = cv2.dilate(truth.astype(np.uint8), np.ones((9, 9), np.uint8))
+    contours, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, (64, 200, 255), 1, cv2.LINE_AA)
+    return picture
+
+
+def encode_jpeg(picture: Picture) -> bytes:
+    """An RGB picture as JPEG of quality 88."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    if not done:
+        raise OutputError("the picture cannot be encoded as JPEG")
+    return data.tobytes()
+
+
 def encode_png(picture: Picture) -> bytes:
     """An RGB picture as PNG."""
     done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

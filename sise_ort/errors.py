@@ -37,6 +37,10 @@ class MissingDependencyError(SiseError, ImportError):
     """A package that this step needs is not installed."""
 
 
+class DatasetError(SiseError):
+    """A data set's folder does not have the layout of its kind, or nothing in it can be used."""
+
+
 class OutputError(SiseError, OSError):
     """Results cannot be written: read-only folder, full disk, something in the way."""
 

@@ -22,6 +22,8 @@ ONLY_IN = {
     "onnxruntime": {"runtime/providers.py"},
     "torch": {"exporter/sources/torch_model.py"},
     "torchvision": set(),
+    "pycocotools": {"sise_ort/datasets/coco.py"},
+    "matplotlib": {"cli/evaluation/plots.py"},
 }
 BELOW = {"sise_ort": set(), "runtime": set(), "exporter": {"runtime"}, "cli": {"runtime", "exporter"}}
 PUBLIC_API = "sise_ort/__init__.py"  # opens the rooms above when it is called

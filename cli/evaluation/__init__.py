@@ -1,0 +1,1 @@
+"""What `sise-ort evaluate` shows: plots and a page."""

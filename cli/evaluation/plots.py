@@ -1,0 +1,119 @@
+"""Plots of an evaluation: a metric against its price, and what μ does."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from sise_ort.explanation import write_file
+from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.runtime.evaluation.summary import Line, Summary
+
+COLORS = ("#2a6fb0", "#d1652c", "#3a8f5c", "#8a55a8", "#b8443c", "#7a6a2f", "#4a8f9c")
+
+
+def write_plots(summary: Summary, folder: Path) -> list[Path]:
+    """Write metric_against_seconds.png, and mu.png where SISE was run with several μ.
+
+    Raises
+    ------
+    ImportError : matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
+    )
+    found = []
+    lines = [line for line in summary.lines if line.n]
+    shown = [m for m in summary.metrics if any(line.metrics[m].n for line in lines)]
+    if lines and shown:
+        found.append(_save(plt, _against_seconds(plt, lines, shown), folder / "metric_against_seconds.png"))
+    sise = [line for line in lines if line.method == "sise"]
+    if len(sise) > 1 and shown:
+        found.append(_save(plt, _mu(plt, sise, shown), folder / "mu.png"))
+    return found
+
+
+def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
+    """One panel per metric, methods numbered as in the legend; better is always up."""
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.9 * rows + 1.4), squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, metric in zip(axes.flat, shown, strict=False):
+        for number, line in enumerate(lines):
+            value = line.metrics[metric]
+            if not value.n:
+                continue
+            color = COLORS[0] if line.method == "sise" else COLORS[1]
+            error = [[value.mean - value.low], [value.high - value.mean]]
+            axis.errorbar(line.seconds, value.mean, yerr=error, fmt="o", ms=4, color=color, lw=1, alpha=0.55)
+            axis.annotate(
+                str(number + 1),
+                (line.seconds, value.mean),
+                textcoords="offset points",
+                xytext=(5, 3),
+                color=color,
+            )
+        axis.set_xscale("log")
+        axis.grid(alpha=0.25)
+        axis.set_title(METRICS[metric].title + ("" if METRICS[metric].higher else " (lower is better)"))
+        if not METRICS[metric].higher:
+            axis.invert_yaxis()
+        axis.set_xlabel("seconds per picture")
+    words = [f"{i}  {line.title}" for i, line in enumerate(lines, 1)]
+    height = rows * 2.9 + 1.4
+    third = -(-len(words) // 3)
+    for column in range(3):
+        text = "\n".join(words[column * third : (column + 1) * third])
+        figure.text(0.03 + column * 0.33, 0.01, text, va="bottom", fontsize=8, linespacing=1.5)
+    figure.tight_layout(rect=(0, (0.25 + 0.17 * third) / height, 1, 1))
+    return figure
+
+
+def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
+    """Left the metrics, right the price, by μ; Ada-SISE stands at the right edge."""
+    numbers = sorted(
+        (line for line in lines if isinstance(line.mu, float)), key=lambda line: float(line.mu or 0)
+    )
+    adaptive = [line for line in lines if not isinstance(line.mu, float)]
+    ordered = numbers + adaptive
+    names = [f"{line.mu:g}" if isinstance(line.mu, float) else "adaptive" for line in ordered]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    places = range(len(ordered))
+    for metric, color in zip(shown, COLORS, strict=False):
+        values = [line.metrics[metric] for line in ordered]
+        title = METRICS[metric].title + ("" if METRICS[metric].higher else " ↓")
+        left.plot(places, [v.mean for v in values], "o-", ms=3, lw=1.2, color=color, label=title)
+        left.fill_between(
+            places, [v.low for v in values], [v.high for v in values], color=color, alpha=0.1, lw=0
+        )
+    left.set_ylabel("per cent")
+    left.set_title("quality by μ (↓ lower is better)")
+    left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    right.plot(places, [line.seconds for line in ordered], "o-", ms=4, color=COLORS[1])
+    for place, line in zip(places, ordered, strict=True):
+        words = f"{line.forward_passes:.0f} passes"
+        right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 5), fontsize=8)
+    right.set_title("seconds per picture by μ")
+    right.set_ylim(0, 1.15 * max(line.seconds for line in ordered))
+    right.margins(x=0.2)
+    for axis in (left, right):
+        axis.set_xticks(list(places), names)
+        axis.grid(alpha=0.25)
+        axis.set_xlabel("μ")
+    figure.tight_layout()
+    return figure
+
+
+def _save(plt: Any, figure: Any, path: Path) -> Path:
+    data = BytesIO()
+    figure.savefig(data, dpi=130, format="png")
+    plt.close(figure)
+    return write_file(path, data.getvalue())

@@ -1,0 +1,8 @@
+"""How good explanations are: methods × pictures × metrics, resumable, with intervals."""
+
+from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.runtime.evaluation.plan import Plan, Variant
+from sise_ort.runtime.evaluation.run import Evaluation, evaluate
+from sise_ort.runtime.evaluation.summary import Summary, summarise
+
+__all__ = ["METRICS", "Evaluation", "Plan", "Summary", "Variant", "evaluate", "summarise"]

@@ -1,0 +1,129 @@
+"""All metrics of one heat map on one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort import metrics
+from sise_ort.explanation import Explanation
+from sise_ort.runtime.baselines.maps import gaussian_matrix
+from sise_ort.runtime.method import Question, confidences
+from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.providers import Tensor
+
+BLUR = 5.0
+"""Standard deviation, in pixels, of the blurred picture that insertion starts from (Petsiuk et al. 2018)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """title : as papers write it. higher : whether more is better. truth : whether it needs to know where the object is.
+    probability : whether it needs a confidence in [0, 1]."""
+
+    title: str
+    higher: bool
+    truth: bool = False
+    probability: bool = False
+
+
+METRICS = {
+    "ebpg": Metric("EBPG", True, truth=True),
+    "miou": Metric("mIoU", True, truth=True),
+    "bbox": Metric("Bbox", True, truth=True),
+    "drop": Metric("Drop %", False, probability=True),
+    "increase": Metric("Increase %", True, probability=True),
+    "insertion": Metric("Insertion", True),
+    "deletion": Metric("Deletion", False),
+}
+"""All metrics; values are in [0, 1], reported times 100."""
+
+
+class Judge:
+    """What the metrics need to know about one picture and class; then judges any number of heat maps.
+
+    Parameters
+    ----------
+    model, image : the bundle and the uploaded picture.
+    target : class that is explained.
+    truth : bool [H0, W0] at the picture's own size, None where it is not known.
+    names : of METRICS. steps : of insertion and deletion.
+    """
+
+    def __init__(
+        self,
+        model: BundleModel,
+        image: Tensor,
+        target: int,
+        truth: NDArray[np.bool_] | None,
+        names: Sequence[str],
+        steps: int,
+    ) -> None:
+        self.model, self.image, self.truth, self.names, self.steps = model, image, truth, names, steps
+        self.question = Question(target)
+        self.input = model.network_input(image)
+        self.confidence = float(self._psi(*model.predict(self.input))[0])
+        self.blurred = blurred(self.input)
+
+    def judge(self, result: Explanation) -> dict[str, float]:
+        """The metrics by name, NaN where one has no meaning, and the share of tied pixels at the hard mask's level."""
+        found = {name: self._metric(name, result) for name in self.names if name not in ("drop", "increase")}
+        if {"drop", "increase"} & set(self.names):
+            found |= self._hard_mask(result)
+        found["tied"] = metrics.tied_share(result.heatmap)
+        return found
+
+    def _metric(self, name: str, result: Explanation) -> float:
+        if METRICS[name].truth:
+            if self.truth is None:
+                return math.nan
+            compare = {
+                "ebpg": metrics.energy_pointing_game,
+                "miou": metrics.intersection_over_union,
+                "bbox": metrics.bbox_share,
+            }
+            return compare[name](result.frame_heatmap, self.truth)
+        return self._curve(result.heatmap, insert=name == "insertion")
+
+    def _hard_mask(self, result: Explanation) -> dict[str, float]:
+        if self.model.manifest.head.kind == "none":
+            return {"drop": math.nan, "increase": math.nan}
+        mask = metrics.hard_mask(result.heatmap).astype(np.float32)
+        masked = float(self._psi(*self.model.score(self.image, mask[None, None]))[0])
+        return {
+            "drop": metrics.drop(self.confidence, masked),
+            "increase": float(metrics.increase(self.confidence, masked)),
+        }
+
+    def _curve(self, heatmap: NDArray[np.float32], insert: bool) -> float:
+        """Insertion: from the blurred picture to the whole; deletion: from the whole to the hidden picture."""
+        places = metrics.pixel_order(heatmap)
+        counts = np.round(np.linspace(0, len(places), self.steps + 1)).astype(np.int64)
+        rank = np.empty(len(places), np.int64)
+        rank[places] = np.arange(len(places))
+        found = []
+        batch = self.model.batch_size
+        for start in range(0, len(counts), batch):
+            shown = (rank[None] < counts[start : start + batch, None]).reshape(-1, 1, *heatmap.shape)
+            if insert:
+                inputs = np.where(shown, self.input, self.blurred)
+                answer = self.model.predict(inputs)
+            else:
+                answer = self.model.score(self.image, 1 - shown.astype(np.float32))
+            found.append(self._psi(*answer))
+        return metrics.area_under_curve(np.concatenate(found))
+
+    def _psi(self, scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
+        row: NDArray[np.float64] = confidences(scores, confidence, [self.question])[0]
+        return row
+
+
+def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A network input [1, C, H, W] through a Gaussian filter; edges count what lies inside."""
+    rows, columns = (gaussian_matrix(n, BLUR) for n in x.shape[2:])
+    rows, columns = (m / m.sum(1, keepdims=True) for m in (rows, columns))
+    return np.asarray(rows @ x @ columns.T, np.float32)

@@ -1,0 +1,346 @@
+"""Evaluating: every sample by every method, resumable, with one process or several."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import bundle_digest
+from sise_ort.datasets.dataset import Dataset, Problem, Sample, UnusableSample
+from sise_ort.errors import DatasetError, FrameError, ParameterError, SiseError, TargetError
+from sise_ort.explanation import write_file
+from sise_ort.frame import read_frame
+from sise_ort.runtime.evaluation.measure import Judge
+from sise_ort.runtime.evaluation.plan import Plan, Variant, file_key, same_settings
+from sise_ort.runtime.evaluation.rows import Row, Rows
+from sise_ort.runtime.explainer import Explainer
+from sise_ort.runtime.method import whole_number
+
+SETTINGS, ROWS, GALLERY = "settings.json", "rows.csv", "gallery"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """samples : those evaluated, in order. rows : by sample, then variant. problems : everything left out, and why.
+    statements : what was read and how."""
+
+    plan: Plan
+    samples: list[Sample]
+    rows: list[Row]
+    problems: list[Problem]
+    statements: list[str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sample and the variants that are still to be done; gallery : folder for overlays, None for none; truths :
+    where the top class is explained, the picture's samples by class."""
+
+    sample: Sample
+    variants: tuple[Variant, ...]
+    gallery: Path | None
+    truths: Mapping[int | None, Sample]
+
+
+@dataclass
+class Outcome:
+    """What became of a task."""
+
+    rows: list[Row] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def columns(plan: Plan) -> list[str]:
+    return [
+        "sample", "variant", "label", "target", "confidence", *plan.metrics,
+        "tied", "forward_passes", "backward_passes", "seconds", "notes",
+    ]  # fmt: skip
+
+
+def evaluate(
+    plan: Plan,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    dataset_options: dict[str, Any] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    only_report: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate, or go on where an evaluation in the same folder stopped.
+
+    Parameters
+    ----------
+    plan, dataset : what is done to what. dataset_options : what the data set was opened with.
+    folder : takes settings.json, rows.csv (appended after every sample) and gallery/.
+    limit : so many samples at most, chosen at random; more can be asked for later.
+    seed : of that choice.
+    workers : processes; each has its share of the cores. They help where a method does much besides running the
+        network (extremal-perturbation), not elsewhere.
+    only_report : run nothing, return what is there.
+    progress : called with (samples done, samples in all).
+
+    Raises
+    ------
+    ParameterError : the folder holds an evaluation with other settings.
+    DatasetError : no sample's class is known to the network.
+    OutputError : the folder cannot be written. Rows that were found before are kept.
+    """
+    folder = Path(folder)
+    workers = whole_number("workers", workers)
+    if limit is not None:
+        limit = whole_number("limit", limit)
+    if workers > 1 and plan.threads is None:
+        plan = replace(plan, threads=max(1, (os.cpu_count() or 1) // workers))
+    explainer = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads)
+    lacking = [v.method for v in plan.variants if v.method not in explainer.methods]
+    if lacking:
+        from sise_ort.runtime.methods import method_named
+
+        method_named(lacking[0]).require(explainer.manifest, [])
+    facts = {
+        "kind": dataset.kind,
+        "root": str(dataset.root.resolve()),
+        **(dataset_options or {}),
+        "seed": seed,
+    }
+    _keep_settings(folder, plan.settings(bundle_digest(explainer.manifest), facts))
+    rows = Rows(folder / ROWS, columns(plan))
+    samples, problems = _usable(explainer, plan, dataset)
+    truths: dict[Sample, dict[int | None, Sample]] = {}
+    if plan.explain == "top":
+        truths = _by_picture(dataset, samples)
+        samples = list(truths)
+    if limit is not None and limit < len(samples):
+        chosen = np.random.default_rng(seed).permutation(len(samples))[:limit]
+        samples = [samples[i] for i in sorted(chosen)]
+    if len({s.name for s in samples}) < len(samples):
+        raise DatasetError(f"two samples of '{dataset.root}' have the same name")
+    done = {(row["sample"], row["variant"]) for row in rows.all}
+    tasks = []
+    for place, sample in enumerate(samples):
+        missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
+        if missing and not only_report:
+            gallery = folder / GALLERY if place < plan.gallery else None
+            tasks.append(Task(sample, missing, gallery, truths.get(sample, {})))
+    for number, outcome in enumerate(_outcomes(explainer, plan, tasks, workers), 1):
+        rows.append(outcome.rows)
+        problems += outcome.problems
+        if progress is not None:
+            progress(number, len(tasks))
+    place_of = {sample.name: i for i, sample in enumerate(samples)}
+    order = {variant.name: i for i, variant in enumerate(plan.variants)}
+    kept = [row for row in rows.all if row["sample"] in place_of and row["variant"] in order]
+    kept.sort(key=lambda row: (place_of[row["sample"]], order[row["variant"]]))
+    return Evaluation(
+        plan,
+        samples,
+        kept,
+        dataset.problems + problems,
+        _statements(explainer, plan, dataset, samples, limit, seed),
+    )
+
+
+def _statements(
+    explainer: Explainer,
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    limit: int | None,
+    seed: int,
+) -> list[str]:
+    spec, fit = explainer.manifest.input, explainer.manifest.fit
+    return [
+        f"data set {dataset.kind}, {dataset.root.name}: {len(samples)} samples"
+        + (
+            f", chosen at random (seed {seed}) of {len(dataset.samples)}"
+            if limit is not None and limit < len(dataset.samples)
+            else ""
+        ),
+        *dataset.statements,
+        "explained: the class of the data set"
+        if plan.explain == "truth"
+        else "explained: the top class; its truth is known where the data set has it",
+        f"pictures are brought to {spec.width} × {spec.height} by {fit.mode}; heat maps are compared with the truth at "
+        "the picture's own size, 0 where the network does not look",
+        f"hidden pixels become {'the mean colour' if explainer.manifest.preprocessing.hidden == 'mean' else 'black'}; "
+        f"insertion starts from a blurred picture; {plan.steps} steps",
+        f"head: {explainer.manifest.head.words}"
+        + (
+            "; it has no probabilities, so no Drop and Increase"
+            if explainer.manifest.head.kind == "none"
+            else ""
+        ),
+    ]
+
+
+def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / SETTINGS
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ParameterError(f"'{path}' cannot be read ({error}); choose another folder") from error
+        same_settings(folder, old, settings)
+    else:
+        if (folder / ROWS).exists():
+            raise ParameterError(f"'{folder}' has {ROWS} without {SETTINGS}; choose another folder")
+        write_file(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _by_picture(dataset: Dataset, samples: Sequence[Sample]) -> dict[Sample, dict[int | None, Sample]]:
+    """One sample without a class for each picture, and the samples of the picture by their classes."""
+    found: dict[Path, dict[int | None, Sample]] = {}
+    for sample in samples:
+        assert not isinstance(sample.label, str)
+        own = found.setdefault(sample.picture, {})
+        before = own.get(sample.label)
+        regions = sample.regions if before is None else before.regions + sample.regions
+        own[sample.label] = replace(sample, regions=regions)
+    return {Sample(dataset.name_of(picture), picture, None): own for picture, own in found.items()}
+
+
+def _usable(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[list[Sample], list[Problem]]:
+    """Samples whose class the network knows, with the class as the network's index; and a problem for each other class."""
+    found: list[Sample] = []
+    unknown: dict[str, int] = {}
+    for sample in dataset.samples:
+        label = plan.class_map.get(str(sample.label), sample.label)
+        try:
+            index = None if label is None else explainer.question(label).index
+        except TargetError:
+            unknown[str(label)] = unknown.get(str(label), 0) + 1
+            continue
+        found.append(replace(sample, label=index))
+    problems = [
+        Problem(dataset.root.name, 0, f"class '{label}' is none of the network's: {count} samples left out")
+        for label, count in unknown.items()
+    ]
+    if not found:
+        raise DatasetError(
+            f"the network knows none of the data set's classes ({', '.join(list(unknown)[:5])}…): its labels are "
+            f"{', '.join(explainer.manifest.labels[:5]) or 'not known'}…; say which is which with --class-map"
+        )
+    return found, problems
+
+
+def _outcomes(explainer: Explainer, plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """The tasks' outcomes as they come."""
+    if workers == 1 or len(tasks) < 2:
+        for task in tasks:
+            yield work(explainer, plan, task)
+        return
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=_begin, initargs=(plan, os.getpid())
+    )
+    with pool:
+        waiting: set[Future[Outcome]] = set()
+        left = iter(tasks)
+        try:
+            while True:
+                for task in itertools.islice(left, 2 * workers - len(waiting)):
+                    waiting.add(pool.submit(_work, task))
+                if not waiting:
+                    return
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise SiseError(
+                "a worker process was killed, perhaps for memory; start again to go on"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_STATE: dict[str, Any] = {}
+
+
+def _begin(plan: Plan, parent: int) -> None:
+    """In a worker: open the bundle, and end with the parent, even if that is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _STATE["plan"] = plan
+    _STATE["explainer"] = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads)
+
+
+def _work(task: Task) -> Outcome:
+    return work(_STATE["explainer"], _STATE["plan"], task)
+
+
+def work(explainer: Explainer, plan: Plan, task: Task) -> Outcome:
+    """Explain one sample by all variants and judge the heat maps."""
+    outcome, sample = Outcome(), task.sample
+    try:
+        frame = read_frame(sample.picture)
+        image = explainer.model.upload(explainer.prepare(frame)[0])
+        target: Any = sample.label
+        if target is None:
+            target = int(np.argmax(explainer.model.whole(image)))
+            sample = task.truths.get(target) or task.truths.get(None) or sample
+        truth = sample.truth(frame.shape[0], frame.shape[1])
+    except UnusableSample as error:
+        return Outcome(problems=[error.problem])
+    except FrameError as error:
+        return Outcome(problems=[Problem(task.sample.name, 0, str(error))])
+    sample = task.sample
+    judge = Judge(explainer.model, image, target, truth, plan.metrics, plan.steps)
+    if task.gallery is not None:
+        _keep_picture(task.gallery / f"{file_key(sample.name)}.jpg", _outlined(frame, truth))
+    for variant in task.variants:
+        try:
+            result = explainer.explain(frame, target, method=variant.method, **variant.parameters)
+        except FrameError as error:
+            outcome.problems.append(Problem(sample.name, 0, f"{variant.name}: {error}"))
+            continue
+        if task.gallery is not None:
+            _keep_picture(task.gallery / f"{file_key(f'{sample.name} {variant.name}')}.jpg", result.overlay())
+        outcome.rows.append(
+            {
+                "sample": sample.name,
+                "variant": variant.name,
+                "label": result.label,
+                "target": result.target,
+                "confidence": judge.confidence,
+                **judge.judge(result),
+                "forward_passes": result.forward_passes,
+                "backward_passes": result.backward_passes,
+                "seconds": result.timings["total"],
+                "notes": "; ".join(result.notes[len(explainer.notes) :]),
+            }
+        )
+    return outcome
+
+
+def _keep_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    from sise_ort.drawing import encode_jpeg
+
+    write_file(path, encode_jpeg(picture))
+
+
+def _outlined(frame: NDArray[Any], truth: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    from sise_ort.drawing import as_rgb, outlined
+
+    return as_rgb(frame) if truth is None else outlined(frame, truth)

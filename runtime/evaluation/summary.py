@@ -1,0 +1,191 @@
+"""From rows to a table: means over pictures, with bootstrap intervals, and differences between methods."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.runtime.evaluation.run import Evaluation
+
+RESAMPLES = 10_000
+SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n pictures with its 95 % interval, in per cent; left_out : pictures without a value."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    left_out: int = 0
+
+    def __str__(self) -> str:
+        return "–" if self.n == 0 else f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One variant of the table. difference : from the first variant, on the pictures that both have."""
+
+    variant: str
+    title: str
+    method: str
+    mu: float | str | None
+    n: int
+    metrics: dict[str, Interval]
+    difference: dict[str, Interval]
+    forward_passes: float
+    backward_passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The table, with what was read, how, and what was left out."""
+
+    lines: list[Line]
+    metrics: list[str]
+    statements: list[str]
+    problems: list[str]
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows, in words."""
+        headers = ["method", "n", *(METRICS[m].title for m in self.metrics), "passes", "seconds"]
+        return headers, [
+            [
+                line.title,
+                str(line.n),
+                *(str(line.metrics[m]) for m in self.metrics),
+                passes(line.forward_passes, line.backward_passes),
+                seconds(line.seconds),
+            ]
+            for line in self.lines
+        ]
+
+    def differences(self) -> tuple[list[str], list[list[str]]]:
+        """What each method has more than the first one, on the same pictures."""
+        headers = [f"beside {self.lines[0].title}", *(METRICS[m].title for m in self.metrics)]
+        return headers, [
+            [line.title, *(str(line.difference[m]) for m in self.metrics)] for line in self.lines[1:]
+        ]
+
+    def to_markdown(self) -> str:
+        """The tables and statements as Markdown."""
+        parts = [markdown_table(*self.cells())]
+        if len(self.lines) > 1:
+            parts.append(
+                "Differences from the first method on the same pictures (paired):\n\n"
+                + markdown_table(*self.differences())
+            )
+        parts.append(
+            "Values in per cent, with 95 % bootstrap intervals over pictures; lower is better for "
+            + " and ".join(METRICS[m].title for m in self.metrics if not METRICS[m].higher)
+            + ". Passes are network inputs, forward + backward, on average; seconds are medians."
+            if any(not METRICS[m].higher for m in self.metrics)
+            else "Values in per cent, with 95 % bootstrap intervals over pictures. Seconds are medians."
+        )
+        gaps = left_out(self)
+        parts.append("\n".join(f"- {words}" for words in [*self.statements, *gaps]))
+        if self.problems:
+            parts.append("Left out:\n\n" + "\n".join(f"- {words}" for words in self.problems))
+        return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> str:
+        """Everything, numbers unrounded; NaN as null."""
+        return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False) + "\n"
+
+
+def summarise(evaluation: Evaluation) -> Summary:
+    """The table of an evaluation."""
+    names = [sample.name for sample in evaluation.samples]
+    place = {name: i for i, name in enumerate(names)}
+    lines: list[Line] = []
+    first: dict[str, NDArray[np.float64]] = {}
+    for variant in evaluation.plan.variants:
+        rows = [row for row in evaluation.rows if row["variant"] == variant.name]
+        values = {m: np.full(len(names), math.nan) for m in evaluation.plan.metrics}
+        for row in rows:
+            for metric, column in values.items():
+                column[place[row["sample"]]] = 100 * row[metric]
+        first = first or values
+        lines.append(
+            Line(
+                variant=variant.name,
+                title=variant.title,
+                method=variant.method,
+                mu=variant.parameters.get("mu"),
+                n=len(rows),
+                metrics={m: interval(column, len(rows)) for m, column in values.items()},
+                difference={m: interval(column - first[m], len(rows)) for m, column in values.items()},
+                forward_passes=_mean([row["forward_passes"] for row in rows]),
+                backward_passes=_mean([row["backward_passes"] for row in rows]),
+                seconds=float(np.median([row["seconds"] for row in rows])) if rows else math.nan,
+            )
+        )
+    problems = [str(problem) for problem in evaluation.problems]
+    return Summary(lines, list(evaluation.plan.metrics), evaluation.statements, problems)
+
+
+def interval(values: NDArray[np.float64], n: int) -> Interval:
+    """Mean and percentile bootstrap interval (Efron 1979) of the values that are numbers; the same for every run.
+
+    n : how many there should be.
+    """
+    found = values[~np.isnan(values)]
+    if len(found) == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, n)
+    rng = np.random.default_rng(0)
+    means = np.concatenate(
+        [found[rng.integers(0, len(found), (1000, len(found)))].mean(1) for _ in range(RESAMPLES // 1000)]
+    )
+    low, high = np.quantile(means, [(1 - SHARE) / 2, (1 + SHARE) / 2])
+    return Interval(float(found.mean()), float(low), float(high), len(found), n - len(found))
+
+
+def left_out(summary: Summary) -> list[str]:
+    """Which metrics miss pictures, because the map or the truth is empty."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for line in summary.lines:
+        for metric, value in line.metrics.items():
+            if value.left_out:
+                found.setdefault((line.title, value.left_out), []).append(METRICS[metric].title)
+    return [
+        f"{title}: {count} of the pictures have no {', '.join(metrics)} (no truth, an empty map, or no probability)"
+        for (title, count), metrics in found.items()
+    ]
+
+
+def passes(forward: float, backward: float) -> str:
+    """Passes in words: ``921 + 1``."""
+    return f"{forward:.0f} + {backward:.0f}" if backward else f"{forward:.0f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds to two digits."""
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headers) + " |", "|" + "|".join(["---"] + ["---:"] * (len(headers) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,49 @@
+"""All kinds of data sets by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sise_ort.datasets.coco import read_coco
+from sise_ort.datasets.dataset import Dataset
+from sise_ort.datasets.folder import read_folder
+from sise_ort.datasets.imagenet import read_imagenet
+from sise_ort.datasets.severstal import read_severstal
+from sise_ort.datasets.voc import read_voc
+from sise_ort.errors import DatasetError, ParameterError
+
+KINDS: dict[str, Callable[..., Dataset]] = {
+    "voc": read_voc,
+    "coco": read_coco,
+    "severstal": read_severstal,
+    "imagenet": read_imagenet,
+    "folder": read_folder,
+}
+
+
+def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
+    """Read a data set; for options see the function of its kind.
+
+    Raises
+    ------
+    ParameterError : no such kind or option. DatasetError : the folder has another layout, or holds nothing of use.
+    """
+    if kind not in KINDS:
+        raise ParameterError(f"there is no kind of data set '{kind}'; it must be one of {', '.join(KINDS)}")
+    reader = KINDS[kind]
+    known = [p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ParameterError(f"data sets of kind {kind} have no option '{name}'; {has}")
+    root = Path(path)
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder '{root}'")
+    dataset = reader(root, **options)
+    if not dataset.samples:
+        first = f"; the first problem: {dataset.problems[0]}" if dataset.problems else ""
+        raise DatasetError(f"nothing in '{root}' can be used as a data set of kind {kind}{first}")
+    return dataset
