@@ -15,6 +15,7 @@ from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.phases.extract import class_is
 from sise_ort.exporter.phases.graph import INT64, finish, frame_input, network_input, tensor_input, upsample
+from sise_ort.selection import FLAT
 
 
 def build_full_gradient(
@@ -116,12 +117,16 @@ def _map_size(value: ir.Value, axes: Axes | None) -> tuple[int, int] | None:
 
 
 def _scaled(op: Ops, term: ir.Value) -> ir.Value:
-    """|term| [K, C, h, w], each channel scaled to [0, 1] by its own minimum and maximum, summed over channels."""
+    """|term| [K, C, h, w], each channel scaled to [0, 1] by its own minimum and maximum, summed over channels.
+
+    A channel that is flat but for rounding counts nothing: scaled, its noise would weigh as much as any other channel.
+    """
     size = op.Abs(term)
-    least = op.ReduceMin(size, [2, 3], keepdims=1)
-    extent = op.Sub(op.ReduceMax(size, [2, 3], keepdims=1), least)
-    scaled = op.Div(op.Sub(size, least), op.Max(extent, float(np.finfo(np.float32).tiny)))
-    summed: ir.Value = op.ReduceSum(scaled, [1], keepdims=1)
+    least, most = (reduce(size, [2, 3], keepdims=1) for reduce in (op.ReduceMin, op.ReduceMax))
+    extent = op.Sub(most, least)
+    some = op.Cast(op.Greater(extent, op.Mul(most, FLAT)), to=op.dtype)
+    factor = op.Div(some, op.Max(extent, float(np.finfo(np.float32).tiny)))
+    summed: ir.Value = op.ReduceSum(op.Mul(op.Sub(size, least), factor), [1], keepdims=1)
     return summed
 
 

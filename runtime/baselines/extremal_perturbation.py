@@ -159,12 +159,16 @@ class Search:
 
 def area_loss(mask: Array, area: float) -> tuple[float, Array]:
     """Mean squared difference of the sorted mask from one that is 1 on `area` of its pixels and 0 on the others, and
-    its gradient; equal pixels are sorted by place."""
+    its gradient; pixels that are equal at the border between the two are treated alike."""
     flat = mask.ravel()
-    target = np.zeros_like(flat)
-    target[np.argsort(flat, kind="stable")[int(flat.size * (1 - area)) :]] = 1
-    difference = flat - target
-    return float((difference**2).mean()), (2 / flat.size * difference).reshape(mask.shape)
+    zeros = int(flat.size * (1 - area))
+    level = np.partition(flat, zeros)[zeros]
+    above, tied = flat > level, flat == level
+    share_of_ones = (flat.size - zeros - int(above.sum())) / int(tied.sum())
+    difference = flat - np.where(tied, np.float32(share_of_ones), above.astype(np.float32))
+    spread = int(tied.sum()) * share_of_ones * (1 - share_of_ones)  # among equal pixels some are 1 and some 0
+    loss = (float((difference.astype(np.float64) ** 2).sum()) + spread) / flat.size
+    return loss, (2 / flat.size * difference).reshape(mask.shape)
 
 
 def loss_and_gradients(

@@ -57,13 +57,13 @@ def variants(
     ------
     ParameterError : no such method or parameter, or one given for a method that is not asked for.
     """
+    known = {name: method_named(name) for name in methods}
     for name in settings:
-        if name not in methods:
+        if name not in known:
             raise ParameterError(f"parameters are given for method {name}, which is not among the methods")
     found: list[Variant] = []
-    for name in dict.fromkeys(methods):
+    for name, method in known.items():
         given = settings.get(name, {})
-        method = method_named(name)
         for mu in mus if name == "sise" else [None]:
             own = given if mu is None else {"mu": check_mu(mu), **given}
             found.append(Variant(name, method.complete(own)))

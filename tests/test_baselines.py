@@ -1,0 +1,399 @@
+"""The methods that SISE is compared with: against pytorch-grad-cam, captum, TorchRay, torch, and by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from exporting import exported
+
+import sise_ort
+from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
+from sise_ort.runtime.baselines import extremal_perturbation as ep
+from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
+from sise_ort.runtime.baselines.maps import hat_matrix, upsample
+from sise_ort.runtime.baselines.rise import random_masks
+from sise_ort.runtime.method import Question
+from sise_ort.runtime.methods import METHODS
+
+REFERENCE = Path(__file__).parent / "reference"
+GRAPHS = ("head", "image-gradient", "full-gradient")
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(REFERENCE))
+import networks  # noqa: E402
+
+sys.path.remove(str(REFERENCE))
+
+
+@pytest.fixture(scope="module")
+def expected() -> Any:
+    """What other packages compute; see reference/make.py."""
+    return dict(np.load(REFERENCE / "methods.npz"))
+
+
+@pytest.fixture(scope="module")
+def explainers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, sise_ort.Explainer]:
+    folder = tmp_path_factory.mktemp("methods")
+    found = {}
+    for name, build in {**networks.NETWORKS, "steep": networks.steep}.items():
+        sise_ort.export(
+            build(),
+            folder / f"{name}.sise",
+            mean=networks.MEAN,
+            std=networks.STD,
+            input_size=networks.SIZE,
+            graphs=GRAPHS,
+        )
+        found[name] = sise_ort.load(folder / f"{name}.sise", provider="cpu", batch_size=4)
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny_all(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., onnx.ModelProto]) -> Any:
+    """The tiny model with a sigmoid head and all graphs."""
+    return exported(make_tiny(tail="y = Sigmoid(scores)"), tmp_path_factory.mktemp("all"), graphs=GRAPHS)
+
+
+def scaled(values: Any) -> Any:
+    return (values - values.min()) / (values.max() - values.min())
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "ablationcam", "scorecam", "fullgrad"])
+def test_against_pytorch_grad_cam(explainers: Any, expected: Any, name: str, method: str) -> None:
+    steeply = method in ("gradcam++", "fullgrad") and name == "residual"
+    explainer = explainers["steep" if steeply else name]
+    target = None if method == "ablationcam" else int(expected["target"])
+    result = explainer.explain(networks.pictures(1)[0], target, method=method)
+    assert result.heatmap.max() == 1 and result.heatmap.std() > 0.05
+    assert np.abs(scaled(result.heatmap) - expected[f"{name}/{method}"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_integrated_gradients_against_captum(explainers: Any, expected: Any, name: str) -> None:
+    explainer, theirs = explainers[name], expected[f"{name}/integrated-gradients"]
+    frame, target = networks.pictures(1)[0], int(expected["target"])
+    x = explainer.model.network_input(explainer.model.upload(frame))
+    found = integrate(explainer.model, x, baseline_input(explainer.model, "black"), target, 200)
+    assert np.abs(found.values - theirs).max() < 1e-3 * np.ptp(theirs)
+    result = explainer.explain(frame, target, method="integrated-gradients", steps=200)
+    positive = np.maximum(theirs.sum(0), 0)
+    assert np.abs(result.heatmap - positive / positive.max()).max() < 1e-3
+    assert result.facts["completeness_error"] == pytest.approx(found.completeness_error)
+    assert (result.forward_passes, result.backward_passes) == (203, 200)
+
+
+def test_integrated_gradients_says_where_steps_are_too_few(explainers: Any) -> None:
+    result = explainers["residual"].explain(
+        networks.pictures(1)[0], 2, method="integrated-gradients", steps=1
+    )
+    assert any("completeness error" in note and "1 steps are too few" in note for note in result.notes)
+    for baseline, pixel in (("white", 255), ("gray", 127.5), ("mean", networks.MEAN)):
+        value = (np.float64(pixel) - networks.MEAN) / networks.STD
+        np.testing.assert_allclose(
+            baseline_input(explainers["residual"].model, baseline).ravel(),
+            np.broadcast_to(value, 3),
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_gradient_and_full_gradient_against_autograd(explainers: Any, name: str) -> None:
+    """The gradient in float64; FullGrad's terms add up to the score (its completeness, exact for these networks)."""
+    explainer, net = explainers[name], networks.NETWORKS[name]().double()
+    frames = networks.pictures(3)
+    x = torch.cat([networks.network_input(f) for f in frames]).double().requires_grad_(True)
+    z = net(x)
+    (gradient,) = torch.autograd.grad(z[0, 1] + z[1, 4] + z[2].max(), x)
+    scores, found = explainer.model.image_gradient(x.detach().float().numpy(), [1, 4, -1])
+    np.testing.assert_allclose(scores, z.detach().numpy(), rtol=1e-4, atol=1e-4)
+    assert np.abs(found - gradient.numpy()).max() < 1e-4 * np.abs(gradient.numpy()).max()
+    heatmap = explainer.explain(frames[0], 1, method="gradient").heatmap
+    largest = gradient[0].abs().amax(0).numpy()
+    assert np.abs(heatmap - largest / largest.max()).max() < 1e-3
+    results = explainer.explain(frames[0], [0, 1, None], method="fullgrad")
+    for result in results:
+        assert result.facts["completeness_error"] < 1e-4
+    one = explainer.explain(frames[0], 1, method="fullgrad").heatmap
+    np.testing.assert_allclose(results[1].heatmap, one, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_score_cam_against_its_definition(explainers: Any, name: str) -> None:
+    net, frame = networks.NETWORKS[name]().double(), networks.pictures(2)[1]
+    x = networks.network_input(frame).double()
+    with torch.no_grad():
+        maps = net[: networks.LAST[name] + 1](x)
+        wide = torch.nn.functional.interpolate(
+            maps, size=networks.SIZE, mode="bilinear", align_corners=False
+        )[0]
+        alive = wide.amax((1, 2)) > wide.amin((1, 2))
+        wide, maps = wide[alive], maps[:, alive]
+        least, most = wide.amin((1, 2), keepdim=True), wide.amax((1, 2), keepdim=True)
+        logits = net(x * ((wide - least) / (most - least))[:, None])[:, 3]
+        cam = torch.relu((torch.softmax(logits, 0)[:, None, None] * maps[0]).sum(0))[None, None]
+        theirs = torch.nn.functional.interpolate(
+            cam, size=networks.SIZE, mode="bilinear", align_corners=False
+        )[0, 0]
+    result = explainers[name].explain(frame, 3, method="scorecam")
+    assert np.abs(result.heatmap - (theirs / theirs.max()).numpy()).max() < 1e-3
+    assert result.mask_counts == (int(alive.sum()),)
+
+
+def test_rise_against_torch_with_the_same_masks(explainers: Any) -> None:
+    explainer, net, frame = explainers["plain"], networks.plain().double(), networks.pictures(1)[0]
+    count, cells, probability, seed = 50, 5, 0.4, 9
+    rng = np.random.default_rng(seed)
+    side = [-(-n // cells) for n in networks.SIZE]
+    grids = torch.from_numpy((rng.random((count, cells, cells)) < probability).astype(np.float64))
+    shifts = [rng.integers(0, s, count) for s in side]
+    wide = torch.nn.functional.interpolate(
+        grids[:, None], size=[(cells + 1) * s for s in side], mode="bilinear", align_corners=False
+    )
+    masks = torch.stack(
+        [
+            m[:, y : y + networks.SIZE[0], x : x + networks.SIZE[1]]
+            for m, y, x in zip(wide, *shifts, strict=True)
+        ]
+    )
+    ours = np.concatenate(list(random_masks(networks.SIZE, count, cells, probability, seed, 7)))
+    np.testing.assert_allclose(ours, masks.numpy(), atol=1e-6)
+    with torch.no_grad():
+        psi = torch.softmax(net(networks.network_input(frame).double() * masks), 1)[:, 2]
+    theirs = scaled((psi[:, None, None, None] * masks).sum(0)[0].numpy())
+    settings: dict[str, Any] = {"masks": count, "cells": cells, "probability": probability, "seed": seed}
+    result = explainer.explain(frame, 2, method="rise", **settings)
+    assert np.abs(result.heatmap - theirs).max() < 1e-3
+    assert result.forward_passes == 1 + count and result.backward_passes == 0
+    again = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=50)
+    np.testing.assert_allclose(
+        again.explain(frame, 2, method="rise", **settings).heatmap, result.heatmap, atol=1e-4
+    )
+
+
+def test_rise_never_holds_all_masks() -> None:
+    sizes = [len(part) for part in random_masks((30, 40), 20, 7, 0.5, 0, 8)]
+    assert sizes == [8, 8, 4]
+
+
+def _search(explainer: Any, frame: Any) -> tuple[Any, Any]:
+    x = explainer.model.network_input(explainer.model.upload(frame))
+    return ep.SmoothMasks(networks.SIZE), ep.BlurPyramid(x[0])
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_one_step_of_extremal_perturbation(explainers: Any, expected: Any, name: str) -> None:
+    def theirs(key: str) -> Any:
+        return expected[f"{name}/one-step/{key}"]
+
+    masks, blur = _search(explainers[name], networks.pictures(1)[0])
+    search = ep.Search(float(expected["area"]), theirs("parameters"))
+    question = Question(int(expected["target"]))
+    ((loss, gradient),) = ep.loss_and_gradients(
+        explainers[name].model, blur, masks, [search], question, 300.0, flip=True
+    )
+    assert np.abs(search.mask - theirs("mask")).max() < 1e-5
+    assert loss == pytest.approx(float(theirs("loss")), rel=1e-4)
+    assert np.abs(gradient - theirs("gradient")).max() < 1e-4 * np.abs(theirs("gradient")).max()
+
+
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_five_steps_of_extremal_perturbation(explainers: Any, expected: Any, name: str) -> None:
+    explainer, frame = explainers[name], networks.pictures(1)[0]
+    search, scores, found = _searched(explainer, frame, expected, 5)
+    assert np.abs(search.mask - expected[f"{name}/five-steps/mask"]).max() < 1e-3
+    losses = -expected[f"{name}/five-steps/energies"].sum(0)
+    np.testing.assert_allclose(found, losses, rtol=1e-3)
+    result = explainer.explain(
+        frame,
+        int(expected["target"]),
+        method="extremal-perturbation",
+        areas=(float(expected["area"]),),
+        iterations=5,
+    )
+    np.testing.assert_allclose(result.heatmap, search.mask / search.mask.max(), atol=1e-6)
+    assert result.facts["scores"][0] == pytest.approx(scores[-1], abs=1e-6)
+    assert (result.forward_passes, result.backward_passes) == (6, 5)
+
+
+def _searched(explainer: Any, frame: Any, expected: Any, steps: int) -> tuple[ep.Search, Any, Any]:
+    """The search after some steps, and score and loss at each."""
+    masks, blur = _search(explainer, frame)
+    search = ep.Search(float(expected["area"]), np.ones(masks.grid, np.float32))
+    weight, scores, losses = ep.AREA_WEIGHT, [], []
+    for t in range(steps):
+        ((loss, gradient),) = ep.loss_and_gradients(
+            explainer.model, blur, masks, [search], Question(int(expected["target"])), weight, flip=t % 2 == 0
+        )
+        search.descend(gradient)
+        weight *= ep.AREA_GROWTH
+        scores.append(search.score)
+        losses.append(loss)
+    return search, np.array(scores), np.array(losses)
+
+
+def test_whole_runs_of_extremal_perturbation(explainers: Any, expected: Any) -> None:
+    """The optimisation is chaotic: only what it reaches can be compared, over several pictures."""
+    frames = networks.pictures(3)
+    ours = [_searched(explainers["residual"], frame, expected, 800)[1][-50:].mean() for frame in frames]
+    difference = np.array(ours) - expected["residual/final-scores"][: len(ours)]
+    assert abs(difference.mean()) < 0.02 and np.abs(difference).max() < 0.1
+
+
+def test_extremal_perturbation_of_several_areas(explainers: Any) -> None:
+    explainer, frame = explainers["plain"], networks.pictures(1)[0]
+    both = explainer.explain(frame, 1, method="extremal-perturbation", areas=(0.05, 0.3), iterations=8)
+    each = [
+        explainer.explain(frame, 1, method="extremal-perturbation", areas=(a,), iterations=8)
+        for a in (0.05, 0.3)
+    ]
+    assert both.facts["scores"] == pytest.approx([r.facts["scores"][0] for r in each], rel=1e-4)
+    assert both.backward_passes == 16
+
+
+def test_upsampling_is_opencvs() -> None:
+    import cv2
+
+    values = np.random.default_rng(0).normal(0, 1, (5, 7))
+    theirs = cv2.resize(values, (40, 31), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(upsample(values, (31, 40)), theirs, atol=1e-5)
+    np.testing.assert_allclose(hat_matrix(31, 5, 4, 9), hat_matrix(31, 5)[4:13])
+
+
+def test_grad_cam_by_hand(explainers: Any) -> None:
+    """With global pooling and one dense layer, Grad-CAM is CAM: the dense layer's weights are the map's."""
+    net, frame = networks.residual().double(), networks.pictures(1)[0]
+    with torch.no_grad():
+        maps = net[:8](networks.network_input(frame).double())[0]
+        cam = torch.relu((net[10].weight[4][:, None, None] * maps).sum(0))[None, None]
+        cam = torch.nn.functional.interpolate(cam, size=networks.SIZE, mode="bilinear", align_corners=False)[
+            0, 0
+        ]
+    result = explainers["residual"].explain(frame, 4, method="gradcam")
+    assert np.abs(result.heatmap - (cam / cam.max()).numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_grad_cam_of_another_block(explainers: Any, block: int) -> None:
+    explainer, frame = explainers["plain"], networks.pictures(1)[0]
+    layer = {1: 2, 2: 5}[block]
+    net = networks.plain()
+    maps = net[:layer](networks.network_input(frame)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(net[layer:](maps)[0, 0], maps)
+    cam = torch.relu((gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True))
+    cam = torch.nn.functional.interpolate(cam, size=networks.SIZE, mode="bilinear", align_corners=False)[0, 0]
+    result = explainer.explain(frame, 0, method="gradcam", block=block)
+    assert np.abs(result.heatmap - (cam / cam.max()).detach().numpy()).max() < 1e-3
+
+
+def test_absence_is_the_negative_evidence(tiny_all: sise_ort.Explainer, frame: Any) -> None:
+    for method in ("gradcam", "ablationcam", "integrated-gradients"):
+        there = tiny_all.explain(frame, 0, method=method)
+        absent = tiny_all.explain(frame, "not:0", method=method)
+        assert (there.heatmap != absent.heatmap).any()
+        assert absent.label == "not class 0" and absent.confidence == pytest.approx(
+            1 - there.confidence, abs=1e-6
+        )
+    for method in ("gradient", "fullgrad"):
+        with pytest.raises(TargetError, match="takes absolute values"):
+            tiny_all.explain(frame, "not:0", method=method)
+
+
+def test_every_method_takes_every_kind_of_target(tiny_all: sise_ort.Explainer, frame: Any) -> None:
+    fast: dict[str, dict[str, Any]] = {"rise": {"masks": 9}, "extremal-perturbation": {"iterations": 2}}
+    assert tiny_all.methods == tuple(METHODS)
+    top = tiny_all.explain(frame).target
+    for method in METHODS:
+        one, two = tiny_all.explain(frame, [None, 1], method=method, **fast.get(method, {}))
+        assert (one.target, two.target) == (top, 1)
+        assert one.method == method and one.heatmap.shape == (32, 48) and one.heatmap.dtype == np.float32
+        assert one.heatmap.min() >= 0 and one.heatmap.max() <= 1
+        record = one.record()
+        assert record["method"] == method and set(record["parameters"]) == set(METHODS[method].defaults)
+        assert one.caption.startswith("class" if method == "sise" else METHODS[method].title)
+
+
+def test_methods_whose_graph_is_missing_say_how_to_get_it(tiny_bundle: Path, frame: Any) -> None:
+    explainer = sise_ort.load(tiny_bundle, provider="cpu")
+    assert explainer.methods == ("sise", "gradcam", "gradcam++", "scorecam", "rise")
+    for method, option in (
+        ("ablationcam", "head"),
+        ("gradient", "image-gradient"),
+        ("fullgrad", "full-gradient"),
+        ("extremal-perturbation", "image-gradient"),
+    ):
+        with pytest.raises(BundleError, match=f"export it again with --with {option}"):
+            explainer.explain(frame, method=method)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "words"),
+    [
+        ("grad-cam", {}, "did you mean gradcam"),
+        ("gradcam", {"mu": 0.3}, "no parameter 'mu'; it has block"),
+        ("gradcam", {"block": 7}, "blocks 1 to 3"),
+        ("rise", {"masks": 0}, "masks is 0"),
+        ("rise", {"probability": 1.0}, "probability is 1.0"),
+        ("rise", {"seed": -1}, "seed is -1"),
+        ("integrated-gradients", {"baseline": "red"}, "baseline is 'red'"),
+        ("extremal-perturbation", {"areas": (0.1, 2)}, "areas is 2"),
+        ("extremal-perturbation", {"areas": ()}, "areas is empty"),
+        ("gradient", {"steps": 3}, "it has none"),
+    ],
+)
+def test_parameters_that_are_refused(
+    tiny_all: sise_ort.Explainer, frame: Any, method: str, parameters: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ParameterError, match=words):
+        tiny_all.explain(frame, method=method, **parameters)
+
+
+def test_a_dead_class_gives_a_zero_map_and_says_so(tmp_path: Path, make_tiny: Any, frame: Any) -> None:
+    model = make_tiny()
+    for tensor in model.graph.initializer:
+        if tensor.name == "fc":
+            dead = -np.abs(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(dead, "fc"))
+    result = exported(model, tmp_path).explain(frame, 0, method="gradcam")
+    assert not result.heatmap.any() and any("no evidence" in note for note in result.notes)
+
+
+def test_batches_of_one(tmp_path: Path, make_tiny: Any, frame: Any) -> None:
+    """Where the file fixes its batch to 1 and cannot be freed, every method works all the same."""
+    model = make_tiny(batch=1)
+    model.graph.node.insert(0, onnx.helper.make_node("Concat", ["picture", "zeros"], ["wide"], axis=0))
+    model.graph.node.insert(1, onnx.helper.make_node("Slice", ["wide", "from", "to"], ["only"]))
+    for name, array in {
+        "zeros": np.zeros((1, 3, 32, 48), np.float32), "from": np.array([0]), "to": np.array([1]),
+    }.items():  # fmt: skip
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model.graph.node[2].input[0] = "only"
+    try:
+        explainer = exported(model, tmp_path, graphs=("head",))
+    except (ExportError, GradientError) as error:
+        pytest.skip(f"this file is refused: {error}")
+    assert explainer.manifest.input.batch == 1
+    assert explainer.explain(frame, method="ablationcam").heatmap.any()
+
+
+def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
+    """A last layer that not all paths cross cannot be the head's only input."""
+    model = make_tiny()
+    node = onnx.helper.make_node("GlobalAveragePool", ["r2"], ["g2"])
+    flat = onnx.helper.make_node("Flatten", ["g2"], ["f2"])
+    side = onnx.helper.make_node("MatMul", ["f2", "side"], ["s2"])
+    total = onnx.helper.make_node("Add", ["scores", "s2"], ["y"])
+    model.graph.node.extend([node, flat, side, total])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((12, 4), np.float32), "side"))
+    model.graph.output[0].name = "y"
+    with pytest.raises(
+        ExportError, match="--with head: the class scores do not depend on the picture through 'r3'"
+    ):
+        exported(model, tmp_path, graphs=("head",), layers=["r3"])
+    with pytest.raises(ParameterError, match="--with heads: there is no such graph"):
+        exported(model, tmp_path, graphs=("heads",))
