@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
+import os
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 from train_neu import CLASSES, FIRST_OF_TEST
 
 import sise_ort
 from sise_ort.datasets import Dataset, open_dataset
-from sise_ort.runtime.evaluation import Evaluation, Plan, evaluate, summarise
+from sise_ort.runtime.evaluation import METRICS, Evaluation, Plan, Summary, evaluate, summarise
 from sise_ort.runtime.evaluation.plan import variants
+from sise_ort.runtime.evaluation.summary import markdown_table, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = (
@@ -34,19 +38,28 @@ MUS = (0.0, 0.3, 0.5, 0.75, "adaptive")
 SETTINGS = {"rise": {"masks": 1000}}
 STEPS = 16
 GRAPHS = ("head", "image-gradient", "full-gradient")
-# METHOD.md's figures of the paper: VOC 2007 test, ResNet-50, on a T4.
-PAPER = {
-    "sise mu=0": (66.08, 31.37, 61.59, 30.92, 40.22, "9.21"),
-    "sise mu=0.3": (66.54, 31.50, 61.45, 31.50, 40.05, "2.18"),
-    "sise mu=0.5": ("0.65",),
-    "sise mu=0.75": ("0.38",),
-    "gradcam": ("0.019",),
-    "scorecam": ("18.17",),
-    "rise": ("26.08",),
-    "extremal-perturbation": ("78.37",),
-    "integrated-gradients": ("0.52",),
-    "fullgrad": ("34.03",),
+# The paper's figures for VOC 2007 and ResNet-50 on a T4: EBPG, mIoU, Bbox, Drop %, Increase %, seconds.
+PAPER: dict[str, tuple[float | None, ...]] = {
+    "sise mu=0": (66.08, 31.37, 61.59, 30.92, 40.22, 9.21),
+    "sise mu=0.3": (66.54, 31.50, 61.45, 31.50, 40.05, 2.18),
+    "sise mu=0.5": (None, None, None, None, None, 0.65),
+    "sise mu=0.75": (None, None, None, None, None, 0.38),
+    "gradcam": (None, None, None, None, None, 0.019),
+    "scorecam": (None, None, None, None, None, 18.17),
+    "rise": (None, None, None, None, None, 26.08),
+    "integrated-gradients": (None, None, None, None, None, 0.52),
+    "fullgrad": (None, None, None, None, None, 34.03),
+    "extremal-perturbation": (None, None, None, None, None, 78.37),
 }
+PAPERS_METHODS = (
+    "gradcam",
+    "gradcam++",
+    "extremal-perturbation",
+    "rise",
+    "scorecam",
+    "integrated-gradients",
+    "fullgrad",
+)
 
 
 @dataclass(frozen=True)
@@ -150,11 +163,110 @@ def main() -> None:
             limit = arguments.limit or NETWORKS[name].limit
             run(name, arguments, methods=tuple(arguments.methods.split(",")), limit=limit, only_report=False)
         return
-    summaries = {
-        name: summarise(run(name, arguments, methods=METHODS, limit=NETWORKS[name].limit, only_report=True))
+    found = {
+        name: run(name, arguments, methods=METHODS, limit=NETWORKS[name].limit, only_report=True)
         for name in names
+        if (arguments.work / name).exists()
     }
-    print(json.dumps({name: len(s.lines) for name, s in summaries.items()}))
+    page = write_page({name: summarise(evaluation) for name, evaluation in found.items()}, arguments.workers)
+    (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
+    print(ROOT / "docs" / "results.md")
+
+
+def write_page(summaries: dict[str, Summary], workers: int) -> str:
+    """docs/results.md."""
+    machine = f"{os.cpu_count()} cores of an x86-64 machine ({_processor()})"
+    parts = [
+        "# Which method to trust, at which price",
+        "Every method of sise-ort on real networks and pictures, by every metric of the SISE paper, on ONNX Runtime "
+        "alone. Written by `benchmarks/paper_table.py`; the same table for *your* network and pictures comes from "
+        "`sise-ort evaluate`. What the methods and their parameters are: [methods.md](methods.md).",
+        f"Measured on {machine}, onnxruntime {onnxruntime.__version__}, {date.today()}, with `--workers {workers}`: each "
+        f"picture was explained on {max(1, (os.cpu_count() or 1) // workers)} thread(s), while the other process worked "
+        "beside it, so seconds are good for comparing methods, not for the fastest that this machine can do. RISE has "
+        f"{SETTINGS['rise']['masks']} masks here instead of its 8000, insertion and deletion {STEPS} steps. A row's n is "
+        "the number of pictures that it was run on; differences are always between the same pictures.",
+    ]
+    for name, summary in summaries.items():
+        parts += [f"## {NETWORKS[name].title}", summary.to_markdown().strip()]
+    parts += [
+        "## What the paper reports",
+        papers_table(summaries),
+        "## What agrees, and what does not",
+        claims(summaries),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def papers_table(summaries: dict[str, Summary]) -> str:
+    """The paper's figures beside ours: other network, other pictures, other machine."""
+    metrics = ("ebpg", "miou", "bbox", "drop", "increase")
+    headers = ["", *(METRICS[m].title for m in metrics), "seconds", *(f"seconds, {n}" for n in summaries)]
+    rows = []
+    for variant, figures in PAPER.items():
+        lines = [
+            next((x for x in s.lines if x.variant.split(" masks")[0] == variant), None)
+            for s in summaries.values()
+        ]
+        title = next((x.title for x in lines if x is not None), variant)
+        cells = ["–" if f is None else f"{f:g}" for f in figures]
+        rows.append(
+            [
+                title.split(", masks")[0],
+                *cells,
+                *("–" if x is None or not x.n else seconds(x.seconds) for x in lines),
+            ]
+        )
+    words = (
+        "ResNet-50 on VOC 2007 test pictures, on a T4 (arXiv 2010.00672); RISE with 8000 masks. Beside it, ours: other "
+        "networks, other pictures and a CPU, so only the order can be compared."
+    )
+    return f"{words}\n\n{markdown_table(headers, rows)}"
+
+
+def claims(summaries: dict[str, Summary]) -> str:
+    """The paper's claims, each checked on each network by paired intervals."""
+    text = [
+        "The paper claims that SISE (μ = 0) leads in each of its five metrics. A method counts as *worse* or *better* than "
+        "SISE where the 95 % interval of the paired difference leaves out 0, else as *undecided*."
+    ]
+    for name, summary in summaries.items():
+        rows = []
+        for metric in summary.metrics:
+            groups: dict[str, list[str]] = {"worse": [], "undecided": [], "better": []}
+            for line in summary.lines:
+                value = line.difference[metric]
+                if line.method == "sise" or not value.n:
+                    continue
+                ours_leads = value.high < 0 if METRICS[metric].higher else value.low > 0
+                theirs_leads = value.low > 0 if METRICS[metric].higher else value.high < 0
+                groups["worse" if ours_leads else "better" if theirs_leads else "undecided"].append(
+                    line.title.split(", masks")[0] + ("" if line.method in PAPERS_METHODS else " *")
+                )
+            rows.append([METRICS[metric].title, *(", ".join(g) or "–" for g in groups.values())])
+        headers = ["metric", "worse than SISE", "undecided", "better than SISE"]
+        text.append(
+            f"**{NETWORKS[name].title}** (* not among the paper's methods)\n\n{markdown_table(headers, rows)}"
+        )
+    text.append(READING.strip())
+    return "\n\n".join(text)
+
+
+def _processor() -> str:
+    try:
+        names = [
+            line.split(":", 1)[1]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        return " ".join(names[0].split()) if names else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+READING = """
+TO BE WRITTEN
+"""
 
 
 if __name__ == "__main__":

@@ -63,7 +63,12 @@ def explain_by_sise(
     *,
     mu: float | str = 0.0,
 ) -> Attributions:
-    """One forward pass, one backward pass per question, then `run_sise`."""
+    """Feature maps of every block whose pooled gradient speaks for the class become masks; each is scored by the
+    confidence that it leaves; per block, masks are added with their scores, and blocks are fused from shallow to deep.
+
+    mu : keep maps whose pooled gradient exceeds mu times the block's largest, in [0, 1), or "adaptive" (Ada-SISE:
+    Otsu's threshold in every block).
+    """
     mu = check_mu(mu)
     started = time.perf_counter()
     contrast = 1.0 if model.manifest.head.kind == "softmax" else 0.0

@@ -381,6 +381,16 @@ def test_batches_of_one(tmp_path: Path, make_tiny: Any, frame: Any) -> None:
     assert explainer.explain(frame, method="ablationcam").heatmap.any()
 
 
+def test_the_page_of_methods_is_up_to_date() -> None:
+    import write_methods
+
+    page = write_methods.FILE.read_text(encoding="utf-8")
+    assert page == write_methods.page()  # else: python docs/write_methods.py
+    for method in METHODS.values():
+        text = method.run.__doc__ or ""
+        assert all(f"{name} :" in text for name in method.defaults), method.name
+
+
 def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
     """A last layer that not all paths cross cannot be the head's only input."""
     model = make_tiny()

@@ -14,8 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from exporting import exported
 
-import sise_ort
+from sise_ort.runtime.methods import METHODS
 
 RUNTIMES = [p for p in os.environ.get("SISE_ORT_RUNTIMES", "").split(":") if p]
 OLDEST_ONNXRUNTIME = "1.18.0"
@@ -23,12 +24,15 @@ OLDEST_ONNXRUNTIME = "1.18.0"
 
 @pytest.mark.skipif(not RUNTIMES, reason="SISE_ORT_RUNTIMES is not set; `make test` sets it")
 @pytest.mark.parametrize("python", RUNTIMES)
-def test_runtime_alone(python: str, tiny_bundle: Path, tmp_path: Path, frame: Any) -> None:
+def test_runtime_alone(python: str, tmp_path: Path, make_tiny: Any, frame: Any) -> None:
+    explainer = exported(make_tiny(), tmp_path, graphs=("head", "image-gradient", "full-gradient"))
+    bundle, picture = tmp_path / "m.sise", tmp_path / "pictures" / "picture.png"
     np.save(tmp_path / "frame.npy", frame)
-    cv2.imwrite(str(tmp_path / "picture.png"), cv2.resize(frame, (100, 100)))
+    picture.parent.mkdir()
+    cv2.imwrite(str(picture), cv2.resize(frame, (100, 100)))
     script = Path(__file__).parent / "runtime_only.py"
     done = subprocess.run(
-        [Path(python).absolute(), "-I", script, tiny_bundle, tmp_path / "frame.npy", tmp_path / "picture.png", tmp_path],
+        [Path(python).absolute(), "-I", script, bundle, tmp_path / "frame.npy", picture, tmp_path],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -36,8 +40,14 @@ def test_runtime_alone(python: str, tiny_bundle: Path, tmp_path: Path, frame: An
     assert seen["loaded"] == [] and seen["importable"] == []
     assert "site-packages" in seen["from"]
     assert "pip install 'sise-ort[cpu,export]'" in seen["export"]
-    here = sise_ort.load(tiny_bundle, provider="cpu").explain(frame).heatmap
-    np.testing.assert_allclose(np.load(tmp_path / "heatmap.npy"), here, atol=1e-4)
+    found = np.load(tmp_path / "heatmaps.npz")
+    assert tuple(found) == tuple(METHODS)
+    fast: dict[str, Any] = {"rise": {"masks": 20}, "extremal-perturbation": {"iterations": 3}}
+    for method in METHODS:
+        here = explainer.explain(frame, method=method, **fast.get(method, {})).heatmap
+        np.testing.assert_allclose(found[method], here, atol=1e-3)
+    assert "pip install 'sise-ort[evaluate]'" in done.stderr  # no plots without matplotlib, and it is said
+    assert (tmp_path / "evaluated" / "index.html").is_file()
     assert (tmp_path / "picture.png").is_file() and (tmp_path / "picture.json").is_file()
 
 

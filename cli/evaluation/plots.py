@@ -41,11 +41,13 @@ def write_plots(summary: Summary, folder: Path) -> list[Path]:
 
 def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
     """One panel per metric, methods numbered as in the legend; better is always up."""
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.9 * rows + 1.4), squeeze=False)
+    columns = min(3, len(shown) + 1)
+    rows = -(-(len(shown) + 1) // columns)  # the last place is the legend's
+    figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.9 * rows), squeeze=False)
     for axis in axes.flat[len(shown) :]:
-        axis.set_visible(False)
+        axis.set_axis_off()
+    words = [f"{i}  {line.title}" for i, line in enumerate(lines, 1)]
+    axes.flat[len(shown)].text(0, 1, "\n".join(words), va="top", fontsize=8, linespacing=1.5)
     for axis, metric in zip(axes.flat, shown, strict=False):
         for number, line in enumerate(lines):
             value = line.metrics[metric]
@@ -67,13 +69,7 @@ def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
         if not METRICS[metric].higher:
             axis.invert_yaxis()
         axis.set_xlabel("seconds per picture")
-    words = [f"{i}  {line.title}" for i, line in enumerate(lines, 1)]
-    height = rows * 2.9 + 1.4
-    third = -(-len(words) // 3)
-    for column in range(3):
-        text = "\n".join(words[column * third : (column + 1) * third])
-        figure.text(0.03 + column * 0.33, 0.01, text, va="bottom", fontsize=8, linespacing=1.5)
-    figure.tight_layout(rect=(0, (0.25 + 0.17 * third) / height, 1, 1))
+    figure.tight_layout()
     return figure
 
 
@@ -86,26 +82,28 @@ def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
     ordered = numbers + adaptive
     names = [f"{line.mu:g}" if isinstance(line.mu, float) else "adaptive" for line in ordered]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
-    places = range(len(ordered))
+    places = list(range(len(ordered)))
+    split = len(numbers)
     for metric, color in zip(shown, COLORS, strict=False):
         values = [line.metrics[metric] for line in ordered]
+        means = [v.mean for v in values]
         title = METRICS[metric].title + ("" if METRICS[metric].higher else " ↓")
-        left.plot(places, [v.mean for v in values], "o-", ms=3, lw=1.2, color=color, label=title)
-        left.fill_between(
-            places, [v.low for v in values], [v.high for v in values], color=color, alpha=0.1, lw=0
-        )
+        left.plot(places[:split], means[:split], "o-", ms=3, lw=1.2, color=color, label=title)
+        error = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
+        left.errorbar(places, means, yerr=error, fmt="o", ms=3, lw=0.8, color=color, alpha=0.6)
     left.set_ylabel("per cent")
     left.set_title("quality by μ (↓ lower is better)")
     left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    right.plot(places, [line.seconds for line in ordered], "o-", ms=4, color=COLORS[1])
+    right.plot(places[:split], [line.seconds for line in numbers], "o-", ms=4, color=COLORS[1])
+    right.plot(places[split:], [line.seconds for line in adaptive], "o", ms=4, color=COLORS[1])
     for place, line in zip(places, ordered, strict=True):
         words = f"{line.forward_passes:.0f} passes"
-        right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 5), fontsize=8)
+        right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 6), fontsize=8)
     right.set_title("seconds per picture by μ")
     right.set_ylim(0, 1.15 * max(line.seconds for line in ordered))
     right.margins(x=0.2)
     for axis in (left, right):
-        axis.set_xticks(list(places), names)
+        axis.set_xticks(places, names)
         axis.grid(alpha=0.25)
         axis.set_xlabel("μ")
     figure.tight_layout()

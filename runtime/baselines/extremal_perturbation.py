@@ -211,10 +211,11 @@ def extremal_perturbation(
     areas: tuple[float, ...] = (0.1,),
     iterations: int = 800,
 ) -> Attributions:
-    """The mean of the masks found for the given areas (shares of the picture), by gradient descent.
+    """The smooth mask that shows a given share of the picture, blurs the rest and excites the class most, found by
+    gradient descent.
 
-    Every second step looks at the mirrored picture, as the authors do. The class score reached through each mask is
-    reported.
+    areas : shares of the picture; several masks are averaged. iterations : steps. Every second step looks at the
+    mirrored picture, as the authors do. The class score reached through each mask is reported.
     """
     if isinstance(areas, (int, float)):
         areas = (areas,)

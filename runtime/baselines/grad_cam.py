@@ -67,7 +67,10 @@ def grad_cam(
     *,
     block: int = 0,
 ) -> Attributions:
-    """max(0, Σ_k w_k A_k) of one block (the last by default), upsampled bilinearly."""
+    """max(0, Σ_k w_k A_k) of one block, w_k the mean gradient of the class score over map A_k, upsampled bilinearly.
+
+    block : counted from 1, shallow to deep; 0 takes the last.
+    """
     return _explain(model, image, questions, block, grad_cam_weights)
 
 
@@ -79,7 +82,11 @@ def grad_cam_plus_plus(
     *,
     block: int = 0,
 ) -> Attributions:
-    """As Grad-CAM, with weights that count every location where a map speaks for the class."""
+    """As Grad-CAM, with weights w_k = Σ a · max(0, g) that count every location where a map speaks for the class, a =
+    1 / (2 + g · Σ A_k).
+
+    block : as for Grad-CAM.
+    """
     return _explain(model, image, questions, block, grad_cam_plus_plus_weights)
 
 

@@ -85,10 +85,11 @@ def integrated_gradients(
     steps: int = 50,
     baseline: str = "black",
 ) -> Attributions:
-    """The positive part of the attributions summed over channels (what speaks for the class).
+    """(I - I') ⊙ ∫ ∂z_c/∂I along the straight way from a baseline I' to the picture, summed over channels; the positive
+    part (what speaks for the class) is the heat map.
 
-    steps : gradients along the way. baseline : "black", "gray", "white" or "mean". The completeness error is reported,
-    and said in the notes where it is large: then more steps are needed.
+    steps : gradients along the way, at Gauss and Legendre's nodes. baseline : "black", "gray", "white" or "mean". The
+    completeness error is reported, and said in the notes where it is large: then more steps are needed.
     """
     steps = whole_number("steps", steps)
     start = baseline_input(model, baseline)

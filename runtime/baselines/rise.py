@@ -59,7 +59,8 @@ def rise(
     probability: float = 0.5,
     seed: int = 0,
 ) -> Attributions:
-    """Σ_i Ψ(I ⊙ M_i) · M_i, scaled to [0, 1] by its own minimum and maximum (the paper's map has no zero of its own).
+    """Σ_i Ψ(I ⊙ M_i) · M_i over random masks, scaled to [0, 1] by its own minimum and maximum (the paper's map has no
+    zero of its own).
 
     masks : how many. cells : of the grid, in each direction. probability : that a cell is shown. seed : of the masks.
     """

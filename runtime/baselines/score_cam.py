@@ -25,8 +25,8 @@ def score_cam(
 ) -> Attributions:
     """max(0, Σ_k w_k A_k), w = softmax over the maps of z_c(I ⊙ m_k), m_k the map upsampled and scaled to [0, 1].
 
-    The weights are of the logits, as in the authors' code; the answer to the empty picture, which the paper subtracts,
-    cancels in the softmax. Flat maps, which have no m_k, are left out.
+    block : as for Grad-CAM. The weights are of the class scores, as in pytorch-grad-cam; the answer to the empty
+    picture, which the paper subtracts, cancels in the softmax. Flat maps, which have no m_k, are left out.
     """
     place = block_index(model, block)
     extracted = model.extract(image, [q.index for q in questions], 0.0)

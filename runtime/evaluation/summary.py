@@ -29,7 +29,8 @@ class Interval:
     left_out: int = 0
 
     def __str__(self) -> str:
-        return "–" if self.n == 0 else f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        mean, low, high = (0.0 + round(v, 1) for v in (self.mean, self.low, self.high))  # no -0.0
+        return "–" if self.n == 0 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,16 @@ def left_out(summary: Summary) -> list[str]:
 
 
 def passes(forward: float, backward: float) -> str:
-    """Passes in words: ``921 + 1``."""
+    """Passes in words: ``921 + 1``; "–" for NaN."""
+    if math.isnan(forward):
+        return "–"
     return f"{forward:.0f} + {backward:.0f}" if backward else f"{forward:.0f}"
 
 
 def seconds(value: float) -> str:
-    """Seconds to two digits."""
+    """Seconds to two digits; "–" for NaN."""
+    if math.isnan(value):
+        return "–"
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
