@@ -117,7 +117,7 @@ def export_neu(data: Path, bundle: Path, weights: Path | None) -> object:
 NETWORKS = {
     "mobilenet_v2": Network("MobileNetV2, ImageNet pictures", export_mobilenet, imagenet, 100),
     "squeezenet1_1": Network("SqueezeNet 1.1, ImageNet pictures", export_squeezenet, imagenet, 100),
-    "neu_resnet18": Network("ResNet-18 trained on NEU steel defects", export_neu, neu_test, 30),
+    "neu_resnet18": Network("ResNet-18 trained on NEU steel defects", export_neu, neu_test, 24),
 }
 
 

@@ -106,7 +106,8 @@ class Method:
 
     def parse(self, name: str, text: str) -> Any:
         """A parameter's value from text, as its default's type asks."""
-        default = self.complete({name: None}) and self.defaults[name]
+        self.complete({name: None})  # refuses a name that is not known
+        default = self.defaults[name]
         try:
             if isinstance(default, tuple):
                 return tuple(float(part) for part in text.split(","))

@@ -69,10 +69,8 @@ def score_feature_maps(
                 flush()
     if filled:
         flush()
-    nothing = read(
-        np.empty((0, model.manifest.head.classes), np.float32),
-        np.empty((0, model.manifest.head.classes), np.float32),
-    )
+    empty = np.empty((0, model.manifest.head.classes), np.float32)
+    nothing = read(empty, empty)  # where no map is wanted
     values = np.concatenate([nothing, *found], axis=1)
     if not np.isfinite(values).all():
         raise FrameError("the network answers masked copies of this frame with NaN or infinite scores")

@@ -104,6 +104,10 @@ def test_voc(voc: Path) -> None:
     assert [s.label for s in dataset.samples] == ["dog", "cat", "cat", "cat"]
     expected = boxed(4, 20, 2, 10) | boxed(0, 30, 20, 40)  # from 1, the last pixel included
     np.testing.assert_array_equal(truth(dataset, "000001 dog"), expected)
+    with pytest.raises(
+        UnusableSample, match=r"000001\.xml:13: .* is for 40 × 30 pixels, the picture has 41 × 30"
+    ):
+        truth(dataset, "000001 dog", 30, 41)
     assert dataset.statements == [
         "split test", "1 difficult objects left out", "the truth is the union of the boxes of a class"
     ]  # fmt: skip

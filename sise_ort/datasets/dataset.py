@@ -46,8 +46,11 @@ class Region(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle [left, right) × [top, bottom) in pixels; `size` (height, width) of the picture that it was drawn
-    for, None for the picture itself. It is scaled where the sizes differ."""
+    """A rectangle [left, right) × [top, bottom) in pixels.
+
+    size : (height, width) of the picture that it was drawn for, None where that is not said. scaled : the picture may
+    have another size, and the box is scaled with it.
+    """
 
     left: float
     top: float
@@ -56,6 +59,7 @@ class Box:
     size: tuple[int, int] | None
     file: str
     line: int
+    scaled: bool = False
 
     def check(self, height: int, width: int) -> None:
         """Raise UnusableSample where the box is empty or leaves a picture of this size by more than a pixel."""
@@ -70,6 +74,8 @@ class Box:
 
     def mask(self, height: int, width: int) -> Truth:
         of = self.size or (height, width)
+        if of != (height, width) and not self.scaled:
+            self._refuse(f"is for {of[1]} × {of[0]} pixels, the picture has {width} × {height}")
         self.check(*of)
         rows, columns = height / of[0], width / of[1]
         found = np.zeros((height, width), bool)

@@ -100,7 +100,9 @@ def _rows(dataset: Dataset, file: Path) -> list[tuple[str, str | int, Box]]:
             dataset.report(file, line, str(error))
             doubtful.add((name, label))
             continue
-        found.append((name, label, Box(left, top, right, bottom, size, dataset.name_of(file), line)))
+        found.append(
+            (name, label, Box(left, top, right, bottom, size, dataset.name_of(file), line, scaled=True))
+        )
     return [entry for entry in found if entry[:2] not in doubtful]
 
 
