@@ -20,44 +20,80 @@ class Rows:
 
     Parameters
     ----------
-    path : rows.csv, made where missing. columns : of every row.
+    path : rows.csv, made where missing. columns : of every row. write : False only looks, and changes nothing.
 
     Raises
     ------
-    OutputError : the file has other columns, or cannot be written.
+    OutputError : the file has other columns, cannot be written, or another process is writing to it.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], write: bool = True) -> None:
         self.path, self.columns = path, list(columns)
+        self._stream = None
         try:
-            content = path.read_bytes() if path.is_file() else b""
-            whole = content[: content.rfind(b"\n") + 1]
-            if not whole:
-                whole = self._lines([self.columns])
-            if whole != content:
-                path.write_bytes(whole)
+            if write:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._stream = path.open("a+b")
+                self._lock()
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1] or self._lines([self.columns])
+            if self._stream is not None and whole != content:
+                self._stream.truncate(len(whole) if content.startswith(whole) else 0)
+                if not content.startswith(whole):
+                    self._write(whole)
         except OSError as error:
+            self.close()
             raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
         header, *lines = csv.reader(io.StringIO(whole.decode(), newline=""))
         if header != self.columns:
+            self.close()
             raise OutputError(f"'{path}' has the columns {', '.join(header)}; delete it to begin anew")
         self.all: list[Row] = [self._typed(dict(zip(header, cells, strict=True))) for cells in lines]
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._stream is not None:
+            self._stream.close()
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows, on the disk when this returns."""
         if not rows:
             return
         try:
-            with self.path.open("ab") as stream:
-                stream.write(self._lines([[row[c] for c in self.columns] for row in rows]))
-                stream.flush()
-                os.fsync(stream.fileno())
+            self._write(self._lines([[row[c] for c in self.columns] for row in rows]))
         except OSError as error:
             raise OutputError(
                 f"cannot write '{self.path}': {error.strerror or error}; what was found before is kept, start again "
                 "to go on"
             ) from error
         self.all += [self._typed({c: str(row[c]) for c in self.columns}) for row in rows]
+
+    def _write(self, content: bytes) -> None:
+        assert self._stream is not None
+        self._stream.write(content)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def _lock(self) -> None:
+        """Keep other processes from writing; the system lets go when this one ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        assert self._stream is not None
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise OutputError(
+                f"another evaluation is writing to '{self.path}': wait for it, or choose another folder"
+            ) from error
 
     @staticmethod
     def _lines(cells: Sequence[Sequence[Any]]) -> bytes:

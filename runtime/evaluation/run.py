@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +29,7 @@ from sise_ort.runtime.evaluation.plan import Plan, Variant, file_key, same_setti
 from sise_ort.runtime.evaluation.rows import Row, Rows
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.method import whole_number
+from sise_ort.runtime.methods import method_named
 
 SETTINGS, ROWS, GALLERY = "settings.json", "rows.csv", "gallery"
 Progress = Callable[[int, int], None]
@@ -111,8 +113,6 @@ def evaluate(
     explainer = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads)
     lacking = [v.method for v in plan.variants if v.method not in explainer.methods]
     if lacking:
-        from sise_ort.runtime.methods import method_named
-
         method_named(lacking[0]).require(explainer.manifest, [])
     facts = {
         "kind": dataset.kind,
@@ -120,41 +120,44 @@ def evaluate(
         **(dataset_options or {}),
         "seed": seed,
     }
+    if only_report and not (folder / ROWS).is_file():
+        raise ParameterError(f"there is nothing to report: '{folder}' has no {ROWS}")
     _keep_settings(folder, plan.settings(bundle_digest(explainer.manifest), facts))
-    rows = Rows(folder / ROWS, columns(plan))
-    samples, problems = _usable(explainer, plan, dataset)
-    truths: dict[Sample, dict[int | None, Sample]] = {}
+    samples, strangers = _known(explainer, plan, dataset)
+    problems = [*dataset.problems, *_unknown_classes(explainer, dataset, samples, strangers)]
+    truths: dict[Path, dict[int | None, Sample]] = {}
     if plan.explain == "top":
-        truths = _by_picture(dataset, samples)
-        samples = list(truths)
+        truths = _by_class(samples)
+        pictures = dict.fromkeys(sample.picture for sample in dataset.samples)
+        samples = [Sample(dataset.name_of(picture), picture, None) for picture in pictures]
     if limit is not None and limit < len(samples):
         chosen = np.random.default_rng(seed).permutation(len(samples))[:limit]
         samples = [samples[i] for i in sorted(chosen)]
     if len({s.name for s in samples}) < len(samples):
         raise DatasetError(f"two samples of '{dataset.root}' have the same name")
-    done = {(row["sample"], row["variant"]) for row in rows.all}
-    tasks = []
-    for place, sample in enumerate(samples):
-        missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
-        if missing and not only_report:
+    with Rows(folder / ROWS, columns(plan), write=not only_report) as rows:
+        done = {(row["sample"], row["variant"]) for row in rows.all}
+        tasks = []
+        for place, sample in enumerate(samples):
+            missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
             gallery = folder / GALLERY if place < plan.gallery else None
-            tasks.append(Task(sample, missing, gallery, truths.get(sample, {})))
-    for number, outcome in enumerate(_outcomes(explainer, plan, tasks, workers), 1):
-        rows.append(outcome.rows)
-        problems += outcome.problems
-        if progress is not None:
-            progress(number, len(tasks))
+            if missing:
+                tasks.append(Task(sample, missing, gallery, truths.get(sample.picture, {})))
+        met: list[Problem] = []
+        if not only_report:
+            for number, outcome in enumerate(_outcomes(explainer, plan, tasks, workers), 1):
+                rows.append(outcome.rows)
+                met += outcome.problems
+                if progress is not None:
+                    progress(number, len(tasks))
     place_of = {sample.name: i for i, sample in enumerate(samples)}
     order = {variant.name: i for i, variant in enumerate(plan.variants)}
     kept = [row for row in rows.all if row["sample"] in place_of and row["variant"] in order]
     kept.sort(key=lambda row: (place_of[row["sample"]], order[row["variant"]]))
-    return Evaluation(
-        plan,
-        samples,
-        kept,
-        dataset.problems + problems,
-        _statements(explainer, plan, dataset, samples, limit, seed),
-    )
+    statements = _statements(explainer, plan, dataset, samples, limit, seed)
+    if only_report and tasks:
+        statements.append(f"not finished: {len(tasks)} samples have not been through all methods yet")
+    return Evaluation(plan, samples, kept, problems + sorted(met, key=str), statements)
 
 
 def _statements(
@@ -167,7 +170,7 @@ def _statements(
 ) -> list[str]:
     spec, fit = explainer.manifest.input, explainer.manifest.fit
     return [
-        f"data set {dataset.kind}, {dataset.root.name}: {len(samples)} samples"
+        f"data set {dataset.kind}, {dataset.root.resolve().name}: {len(samples)} samples"
         + (
             f", chosen at random (seed {seed}) of {len(dataset.samples)}"
             if limit is not None and limit < len(dataset.samples)
@@ -204,40 +207,49 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
         write_file(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _by_picture(dataset: Dataset, samples: Sequence[Sample]) -> dict[Sample, dict[int | None, Sample]]:
-    """One sample without a class for each picture, and the samples of the picture by their classes."""
+def _known(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
+    """Samples whose class the network knows, with its index in place of its name; and the others."""
+    found: list[Sample] = []
+    strangers: list[Sample] = []
+    for sample in dataset.samples:
+        label = plan.class_map.get(str(sample.label), sample.label)
+        try:
+            found.append(replace(sample, label=None if label is None else explainer.question(label).index))
+        except TargetError:
+            strangers.append(replace(sample, label=label))
+    return found, strangers
+
+
+def _unknown_classes(
+    explainer: Explainer, dataset: Dataset, known: Sequence[Sample], strangers: Sequence[Sample]
+) -> list[Problem]:
+    """A problem for each class that the network does not know.
+
+    Raises
+    ------
+    DatasetError : it knows none.
+    """
+    counts = Counter(str(sample.label) for sample in strangers)
+    if not known:
+        raise DatasetError(
+            f"the network knows none of the data set's classes ({', '.join(list(counts)[:5])}…): its labels are "
+            f"{', '.join(explainer.manifest.labels[:5]) or 'not known'}…; say which is which with --class-map"
+        )
+    return [
+        Problem(dataset.root.resolve().name, 0, f"class '{label}' is none of the network's: {count} samples")
+        for label, count in counts.items()
+    ]
+
+
+def _by_class(samples: Sequence[Sample]) -> dict[Path, dict[int | None, Sample]]:
+    """The samples of each picture by class, with the regions of all objects of the class."""
     found: dict[Path, dict[int | None, Sample]] = {}
     for sample in samples:
         assert not isinstance(sample.label, str)
         own = found.setdefault(sample.picture, {})
         before = own.get(sample.label)
-        regions = sample.regions if before is None else before.regions + sample.regions
-        own[sample.label] = replace(sample, regions=regions)
-    return {Sample(dataset.name_of(picture), picture, None): own for picture, own in found.items()}
-
-
-def _usable(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[list[Sample], list[Problem]]:
-    """Samples whose class the network knows, with the class as the network's index; and a problem for each other class."""
-    found: list[Sample] = []
-    unknown: dict[str, int] = {}
-    for sample in dataset.samples:
-        label = plan.class_map.get(str(sample.label), sample.label)
-        try:
-            index = None if label is None else explainer.question(label).index
-        except TargetError:
-            unknown[str(label)] = unknown.get(str(label), 0) + 1
-            continue
-        found.append(replace(sample, label=index))
-    problems = [
-        Problem(dataset.root.name, 0, f"class '{label}' is none of the network's: {count} samples left out")
-        for label, count in unknown.items()
-    ]
-    if not found:
-        raise DatasetError(
-            f"the network knows none of the data set's classes ({', '.join(list(unknown)[:5])}…): its labels are "
-            f"{', '.join(explainer.manifest.labels[:5]) or 'not known'}…; say which is which with --class-map"
-        )
-    return found, problems
+        own[sample.label] = replace(sample, regions=(before.regions if before else ()) + sample.regions)
+    return found
 
 
 def _outcomes(explainer: Explainer, plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
