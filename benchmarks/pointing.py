@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 import sise_ort
-from sise_ort.frame import place_back, resize
 from sise_ort.metrics import energy_pointing_game
 
 Picture = tuple[Path, int, Any]
@@ -42,16 +41,6 @@ def boxed_pictures(data: Path, largest: float = 0.5) -> list[Picture]:
     return found
 
 
-def grad_cam(explainer: sise_ort.Explainer, path: Path, label: int) -> Any:
-    """Grad-CAM of the last block (Selvaraju 2017), the logit's gradient, at the frame's size."""
-    fitted, placement = explainer.prepare(path)
-    extracted = explainer.model.extract(explainer.model.upload(fitted), [label], contrast=0.0)
-    features, gradients = extracted.features[-1].numpy()[0], extracted.gradients[-1].numpy()[0]
-    cam = np.maximum(np.tensordot(gradients.mean((1, 2)), features, 1), 0).astype(np.float32)
-    size = (explainer.manifest.input.height, explainer.manifest.input.width)
-    return place_back(resize(cam / max(float(cam.max()), 1e-9), size), placement)
-
-
 def point(
     explainer: sise_ort.Explainer, pictures: list[Picture], mu: float = 0.0
 ) -> tuple[list[float], list[float]]:
@@ -59,7 +48,9 @@ def point(
     sise, cam = [], []
     for path, label, truth in pictures:
         sise.append(energy_pointing_game(explainer.explain(path, label, mu).frame_heatmap, truth))
-        cam.append(energy_pointing_game(grad_cam(explainer, path, label), truth))
+        cam.append(
+            energy_pointing_game(explainer.explain(path, label, method="gradcam").frame_heatmap, truth)
+        )
     return sise, cam
 
 

@@ -29,7 +29,13 @@ from sise_ort.cli.options import Names
     "--methods", type=Names(), default="sise,gradcam", show_default=True, help="Methods to compare."
 )
 @click.option(
-    "--mu", "mus", type=Names(), default="0", show_default=True, help='SISE: thresholds, also "adaptive".'
+    "--mu",
+    "mus",
+    type=Names(),
+    default="0",
+    show_default=True,
+    metavar="MU,…",
+    help='SISE: thresholds, also "adaptive".',
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A method's parameter. Repeatable."
