@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+from sise_ort.selection import check_mu
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all)."""
@@ -111,9 +112,13 @@ class Method:
         try:
             if isinstance(default, tuple):
                 return tuple(float(part) for part in text.split(","))
-            if name == "mu" or isinstance(default, str):
+            if name == "mu":
+                return check_mu(text)
+            if isinstance(default, str):
                 return text
             return int(text) if isinstance(default, int) else float(text)
+        except ParameterError:
+            raise
         except ValueError as error:
             kind = "a whole number" if isinstance(default, int) else "a number"
             raise ParameterError(f"method {self.name}: {name} is '{text}', not {kind}") from error

@@ -167,6 +167,48 @@ def test_explain_every_positive_class(sigmoid_bundle: Path, picture: Path, tmp_p
     assert np.load(records[0]["files"][1]).shape == (64, 96)
 
 
+def test_explain_by_another_method(tmp_path: Path, tiny_onnx: Path, picture: Path) -> None:
+    bundle, out = tmp_path / "tiny.sise", tmp_path / "out"
+    assert (
+        call("export", tiny_onnx, "-o", bundle, "--normalize", "tf", "--with", "head,full-gradient").exit_code
+        == 0
+    )
+    for method in ("rise", "ablationcam", "fullgrad", "sise"):
+        settings = ["--set", "masks=30", "--set", "seed=4"] if method == "rise" else []
+        result = call("explain", bundle, picture, "-o", out, "--method", method, *settings, "--json")
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout)
+        assert record["method"] == method
+        stem = "strip" if method == "sise" else f"strip-{method}"
+        assert [Path(f).name for f in record["files"]] == [f"{stem}.png", f"{stem}.npy", f"{stem}.json"]
+        assert all(Path(f).is_file() for f in record["files"])
+        if method == "rise":
+            assert record["parameters"] == {"masks": 30, "cells": 7, "probability": 0.5, "seed": 4}
+            assert record["forward_passes"] == 31
+    assert json.loads((out / "strip-fullgrad.json").read_text())["facts"]["completeness_error"] < 1e-3
+    result = call("explain", bundle, picture, "-o", out, "--method", "sise", "--set", "mu=0.5", "--json")
+    assert json.loads(result.stdout)["parameters"] == {"mu": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--method", "gradcamm"], 2, "did you mean gradcam"),
+        (["--method", "gradient"], 1, "export it again with --with image-gradient"),
+        (["--method", "rise", "--set", "masks"], 2, "NAME=VALUE is needed"),
+        (["--method", "rise", "--set", "mask=3"], 2, "no parameter 'mask'; it has masks, cells"),
+        (["--method", "rise", "--set", "masks=3.5"], 2, "not a whole number"),
+        (["--method", "rise", "--mu", "0.3"], 2, "no parameter 'mu'"),
+        (["--set", "mu=3"], 2, "mu is '3'"),
+    ],
+)
+def test_methods_and_parameters_that_are_refused(
+    tiny_bundle: Path, picture: Path, tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
+    result = call("explain", tiny_bundle, picture, "-o", tmp_path / "out", *words)
+    assert result.exit_code == code and message in result.output, result.output
+
+
 def test_doctor() -> None:
     result = call("doctor")
     assert result.exit_code == 0, result.output
