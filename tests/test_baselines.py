@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from exporting import exported
+from exporting import STEM, WEIGHTS, exported, parsed, weights
 
 import sise_ort
-from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
+from sise_ort.errors import BundleError, ExportError, ParameterError, TargetError
 from sise_ort.runtime.baselines import extremal_perturbation as ep
 from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
 from sise_ort.runtime.baselines.maps import hat_matrix, upsample
@@ -363,22 +363,74 @@ def test_a_dead_class_gives_a_zero_map_and_says_so(tmp_path: Path, make_tiny: An
     assert not result.heatmap.any() and any("no evidence" in note for note in result.notes)
 
 
-def test_batches_of_one(tmp_path: Path, make_tiny: Any, frame: Any) -> None:
-    """Where the file fixes its batch to 1 and cannot be freed, every method works all the same."""
-    model = make_tiny(batch=1)
-    model.graph.node.insert(0, onnx.helper.make_node("Concat", ["picture", "zeros"], ["wide"], axis=0))
-    model.graph.node.insert(1, onnx.helper.make_node("Slice", ["wide", "from", "to"], ["only"]))
-    for name, array in {
-        "zeros": np.zeros((1, 3, 32, 48), np.float32), "from": np.array([0]), "to": np.array([1]),
-    }.items():  # fmt: skip
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    model.graph.node[2].input[0] = "only"
-    try:
-        explainer = exported(model, tmp_path, graphs=("head",))
-    except (ExportError, GradientError) as error:
-        pytest.skip(f"this file is refused: {error}")
-    assert explainer.manifest.input.batch == 1
-    assert explainer.explain(frame, method="ablationcam").heatmap.any()
+def test_batches_of_one(tmp_path: Path, frame: Any) -> None:
+    """A file that takes one picture at a time gives what the same network gives with any batch, by every method."""
+    pooled = STEM + "g = GlobalAveragePool(s)\n f = Flatten(g)\n"
+    params = {"more": weights(1, 2), "all": 4 * weights(18, 4)}
+    joined = parsed(pooled + "j = Concat<axis=1>(f, more)\n scores = Gemm(j, all)", WEIGHTS | params, batch=1)
+    plain = {"fc": params["all"][:16].copy(), "bias": params["more"] @ params["all"][16:]}
+    free = parsed(pooled + "scores = Gemm(f, fc, bias)", WEIGHTS | plain)
+    explainers = []
+    for name, model in (("one", joined), ("any", free)):
+        (tmp_path / name).mkdir()
+        explainers.append(exported(model, tmp_path / name, graphs=GRAPHS))
+    assert [e.manifest.input.batch for e in explainers] == [1, None]
+    fast: dict[str, Any] = {
+        "rise": {"masks": 9},
+        "extremal-perturbation": {"iterations": 3, "areas": (0.1, 0.3)},
+    }
+    for method in METHODS:
+        one, any_ = (e.explain(frame, 1, method=method, **fast.get(method, {})) for e in explainers)
+        np.testing.assert_allclose(one.heatmap, any_.heatmap, atol=1e-4, err_msg=method)
+        assert one.backward_passes == any_.backward_passes
+
+
+BIASES = {
+    "batch normalisation": (
+        "c = Conv<pads=[1,1,1,1]>(picture, w)\n b = BatchNormalization<epsilon=0.1>(c, gamma, beta, mu, var)\n r = Relu(b)",
+        {"gamma": weights(8), "beta": weights(8, seed=1), "mu": weights(8, seed=2), "var": np.abs(weights(8, seed=5))},
+    ),
+    "sums and differences": (
+        "c = Conv<pads=[1,1,1,1]>(picture, w)\n a = Add(beta, c)\n t = Relu(a)\n d = Sub(mu, t)\n e = LeakyRelu(d)\n r = Sub(e, one)",
+        {"beta": weights(1, 8, 1, 1), "mu": weights(8, 1, 1, seed=2), "one": np.float32([0.3])},
+    ),
+    "a transposed convolution": (
+        "c = Conv<pads=[1,1,1,1], strides=[2,2]>(picture, w, b)\n t = Relu(c)\n r = ConvTranspose<strides=[2,2]>(t, up, b2)",
+        {"b": weights(8, seed=1), "up": weights(8, 8, 2, 2), "b2": weights(8, seed=2)},
+    ),
+    "channels last": (
+        "l = Transpose<perm=[0,2,3,1]>(picture)\n m = MatMul(l, dense)\n a = Add(m, b)\n t = Relu(a)\n"
+        " r = Transpose<perm=[0,3,1,2]>(t)",
+        {"dense": weights(3, 8), "b": weights(8, seed=1)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BIASES)
+def test_full_grad_finds_every_bias(tmp_path: Path, frame: Any, kind: str) -> None:
+    """Completeness: for piecewise linear networks through 0 all terms add up to the score, if no bias is missed."""
+    body, params = BIASES[kind]
+    tail = (
+        "\n q = Conv<pads=[1,1,1,1]>(r, v, vb)\n s = Relu(q)\n g = GlobalAveragePool(s)\n f = Flatten(g)\n"
+        " scores = Gemm<beta=0.5>(f, fc, fb)"
+    )
+    model = parsed(body + tail, WEIGHTS | params | {"vb": weights(16, seed=7), "fb": 3 * weights(4, seed=8)})
+    explainer = exported(model, tmp_path, graphs=("full-gradient",))
+    for result in explainer.explain(frame, [0, 1, 2, 3], method="fullgrad"):
+        assert result.facts["completeness_error"] < 1e-3
+        assert result.heatmap.max() == 1
+
+
+def test_full_grad_reports_what_activations_add(tmp_path: Path, frame: Any) -> None:
+    """Smooth activations have biases of their own, which the method leaves out: the error says how much they are."""
+    body = (
+        STEM.replace("Relu(c)", "Sigmoid(c)")
+        + "g = GlobalAveragePool(s)\n f = Flatten(g)\n scores = Gemm(f, fc)"
+    )
+    result = exported(parsed(body, WEIGHTS), tmp_path, graphs=("full-gradient",)).explain(
+        frame, 0, method="fullgrad"
+    )
+    assert result.facts["completeness_error"] > 0.05
 
 
 def test_the_page_of_methods_is_up_to_date() -> None:
