@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -219,28 +220,20 @@ def _class_map(path: str | None) -> dict[str, str | int]:
     return found
 
 
-class _progress:
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left on a terminal, else a line a minute."""
+    from sise_ort.cli.console import progress_bar, say
 
-    def __enter__(self) -> Callable[[int, int], None]:
-        from sise_ort.cli.console import progress_bar
+    started = told = time.monotonic()
 
-        self.bar = progress_bar("samples")
-        self.update = self.bar.__enter__()
-        self.started = self.told = time.monotonic()
-        return self.report
-
-    def report(self, done: int, everything: int) -> None:
-        from sise_ort.cli.console import say
-
-        if self.update is not None:
-            self.update(done, everything)
-            return
+    def tell(done: int, everything: int) -> None:
+        nonlocal told
         now = time.monotonic()
-        if now - self.told >= 60 or done == everything:
-            self.told = now
-            left = (now - self.started) / done * (everything - done)
+        if now - told >= 60 or done == everything:
+            told = now
+            left = (now - started) / done * (everything - done)
             say(f"{done} of {everything} samples, {left / 60:.0f} min left")
 
-    def __exit__(self, *error: Any) -> None:
-        self.bar.__exit__(*error)
+    with progress_bar("samples") as update:
+        yield update or tell

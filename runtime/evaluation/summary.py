@@ -87,12 +87,11 @@ class Summary:
                 "Differences from the first method on the same pictures (paired):\n\n"
                 + markdown_table(*self.differences())
             )
+        lower = [METRICS[m].title for m in self.metrics if not METRICS[m].higher]
         parts.append(
-            "Values in per cent, with 95 % bootstrap intervals over pictures; lower is better for "
-            + " and ".join(METRICS[m].title for m in self.metrics if not METRICS[m].higher)
-            + ". Passes are network inputs, forward + backward, on average; seconds are medians."
-            if any(not METRICS[m].higher for m in self.metrics)
-            else "Values in per cent, with 95 % bootstrap intervals over pictures. Seconds are medians."
+            "Values in per cent, with 95 % bootstrap intervals over pictures"
+            + (f"; lower is better for {' and '.join(lower)}. " if lower else ". ")
+            + "Passes are network inputs, forward + backward, on average; seconds are medians."
         )
         gaps = left_out(self)
         parts.append("\n".join(f"- {words}" for words in [*self.statements, *gaps]))
