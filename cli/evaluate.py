@@ -145,7 +145,7 @@ def command(
 
     title = f"{Path(bundle).stem} on {data.kind} ({data.root.name})"
     write_file(out / "index.html", page(found, summary, out, plots, title).encode())
-    headers, rows = summary.cells()
+    headers, rows = summary.cells(short=True)
     print_table(headers, rows, right=tuple(range(1, len(headers))))
     for words in summary.statements:
         say(words)

@@ -306,6 +306,15 @@ def test_the_top_class(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> Non
         assert math.isnan(row["ebpg"]) != known
 
 
+def test_pictures_without_classes(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    plan = Plan(str(tiny_bundle), variants(["gradcam"], [], {}), ("drop",), provider="cpu")
+    found = evaluate(plan, open_dataset("folder", pictures / "ant"), tmp_path)
+    assert (
+        len(found.rows) == 4
+        and "explained: the top class, since the data set has no classes" in found.statements
+    )
+
+
 def test_class_maps(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     mapping = tmp_path / "map.json"
     mapping.write_text('{"zebra": "cat", "bee": 3}')
@@ -394,6 +403,7 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert found.high == pytest.approx(values.mean() + half, abs=0.1)
     assert interval(values, 400).low == found.low  # the same for every run
     assert interval(np.array([math.nan]), 3).n == 0
+    assert found.short == f"{found.mean:.1f} ±{(found.high - found.low) / 2:.1f}"
 
 
 def test_differences_are_paired(tmp_path: Path, evaluated: Path, tiny_bundle: Path, pictures: Path) -> None:

@@ -150,9 +150,7 @@ def _statements(
             else ""
         ),
         *dataset.statements,
-        "explained: the class of the data set"
-        if plan.explain == "truth"
-        else "explained: the top class; its truth is known where the data set has it",
+        _explained(plan, samples),
         f"pictures are brought to {spec.width} × {spec.height} by {fit.mode}; heat maps are compared with the truth at "
         "the picture's own size, 0 where the network does not look",
         f"hidden pixels become {'the mean colour' if explainer.manifest.preprocessing.hidden == 'mean' else 'black'}; "
@@ -164,6 +162,17 @@ def _statements(
             else ""
         ),
     ]
+
+
+def _explained(plan: Plan, samples: Sequence[Sample]) -> str:
+    if plan.explain == "top":
+        return "explained: the top class; its truth is known where the data set has it"
+    unknown = sum(sample.label is None for sample in samples)
+    if unknown == len(samples):
+        return "explained: the top class, since the data set has no classes"
+    return "explained: the class of the data set" + (
+        f"; the top class in {unknown} samples that have none" if unknown else ""
+    )
 
 
 def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:

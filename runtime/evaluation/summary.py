@@ -32,6 +32,11 @@ class Interval:
         mean, low, high = (0.0 + round(v, 1) for v in (self.mean, self.low, self.high))  # no -0.0
         return "–" if self.n == 0 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
+    @property
+    def short(self) -> str:
+        """The mean and half of the interval's width."""
+        return "–" if self.n == 0 else f"{0.0 + round(self.mean, 1):.1f} ±{(self.high - self.low) / 2:.1f}"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -58,14 +63,15 @@ class Summary:
     statements: list[str]
     problems: list[str]
 
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Headers and rows, in words."""
-        headers = ["method", "n", *(METRICS[m].title for m in self.metrics), "passes", "seconds"]
+    def cells(self, short: bool = False) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows, in words; short leaves out metrics that no method has, and gives half intervals."""
+        shown = [m for m in self.metrics if not short or any(line.metrics[m].n for line in self.lines)]
+        headers = ["method", "n", *(METRICS[m].title for m in shown), "passes", "seconds"]
         return headers, [
             [
                 line.title,
                 str(line.n),
-                *(str(line.metrics[m]) for m in self.metrics),
+                *(line.metrics[m].short if short else str(line.metrics[m]) for m in shown),
                 passes(line.forward_passes, line.backward_passes),
                 seconds(line.seconds),
             ]
