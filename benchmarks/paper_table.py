@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import platform
 import shutil
@@ -20,11 +21,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from train_neu import CLASSES, FIRST_OF_TEST
 
 import sise_ort
 from sise_ort.datasets import Dataset, open_dataset
+from sise_ort.frame import read_frame
 from sise_ort.runtime.evaluation import METRICS, Evaluation, Plan, Summary, evaluate, summarise
 from sise_ort.runtime.evaluation.plan import variants
 from sise_ort.runtime.evaluation.summary import markdown_table, seconds
@@ -168,12 +171,14 @@ def main() -> None:
         for name in names
         if (arguments.work / name).exists()
     }
-    page = write_page({name: summarise(evaluation) for name, evaluation in found.items()}, arguments.workers)
+    summaries = {name: summarise(evaluation) for name, evaluation in found.items()}
+    chances = {name: chance(evaluation) for name, evaluation in found.items()}
+    page = write_page(summaries, chances, arguments.workers)
     (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
     print(ROOT / "docs" / "results.md")
 
 
-def write_page(summaries: dict[str, Summary], workers: int) -> str:
+def write_page(summaries: dict[str, Summary], chances: dict[str, str], workers: int) -> str:
     """docs/results.md."""
     machine = f"{os.cpu_count()} cores of an x86-64 machine ({_processor()})"
     parts = [
@@ -188,7 +193,7 @@ def write_page(summaries: dict[str, Summary], workers: int) -> str:
         "the number of pictures that it was run on; differences are always between the same pictures.",
     ]
     for name, summary in summaries.items():
-        parts += [f"## {NETWORKS[name].title}", summary.to_markdown().strip()]
+        parts += [f"## {NETWORKS[name].title}", summary.to_markdown().strip(), chances[name]]
     parts += [
         "## What the paper reports",
         papers_table(summaries),
@@ -196,6 +201,19 @@ def write_page(summaries: dict[str, Summary], workers: int) -> str:
         claims(summaries),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def chance(evaluation: Evaluation) -> str:
+    """What a map that knows nothing would reach."""
+    shares = []
+    for sample in evaluation.samples:
+        height, width = read_frame(sample.picture).shape[:2]
+        truth = sample.truth(height, width)
+        shares.append(float(truth.mean()) if truth is not None else math.nan)
+    return (
+        f"Boxes cover {100 * float(np.nanmean(shares)):.1f} % of a picture on average: what a map without any knowledge "
+        "reaches in EBPG and Bbox."
+    )
 
 
 def papers_table(summaries: dict[str, Summary]) -> str:
@@ -246,7 +264,7 @@ def claims(summaries: dict[str, Summary]) -> str:
             rows.append([METRICS[metric].title, *(", ".join(g) or "–" for g in groups.values())])
         headers = ["metric", "worse than SISE", "undecided", "better than SISE"]
         text.append(
-            f"**{NETWORKS[name].title}** (* not among the paper's methods)\n\n{markdown_table(headers, rows)}"
+            f"**{NETWORKS[name].title}** (* not among the paper's methods)\n\n{markdown_table(headers, rows, False)}"
         )
     text.append(READING.strip())
     return "\n\n".join(text)
@@ -265,7 +283,23 @@ def _processor() -> str:
 
 
 READING = """
-TO BE WRITTEN
+**What agrees.** The lead in EBPG is real, large, and there on every network against every method: where SISE's map has
+heat, it is on the object. Its maps are sharper because Otsu's gate cuts each block's map, so most pixels are exactly 0, and
+EBPG rewards that most of all metrics. Grad-CAM and Grad-CAM++ are behind in most of the others too, on the network with
+more pictures. A higher μ saves most of the time for little, and Ada-SISE finds about μ = 0.3 by itself.
+
+**What does not.** SISE does not lead in everything. In mIoU, Drop and Increase, Score-CAM and RISE are within the
+intervals on most networks; RISE is better in insertion on ImageNet pictures, FullGrad level or better in Bbox there, and
+the pixel-wise gradients are better in insertion and deletion on steel. FullGrad turns from one of the best on MobileNetV2
+to the worst on ResNet-18: no ranking of these methods holds for all networks, which is why `evaluate` exists. In the paper
+μ = 0.3 costs nothing in EBPG; on MobileNetV2 it costs a few points, on ResNet-18 nothing. Drop is far larger than in the
+paper and Increase far smaller, for every method: 15 % of the pixels as a hard mask are hard on these smaller networks, and
+single objects under half of the picture leave little of the picture. In time, SISE at μ = 0 costs what Score-CAM of the last
+block costs, not half of it, since here both score their masks in batches, and FullGrad, slow in the paper, is one of the
+fastest, since all its maps are added inside one graph.
+
+**How far this carries.** A hundred pictures at most per network, boxes as the truth, networks of the mobile size, no VOC and
+no Severstal pictures (not to be had on this machine). Where an interval holds 0, more pictures could decide.
 """
 
 

@@ -184,8 +184,10 @@ def seconds(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headers) + " |", "|" + "|".join(["---"] + ["---:"] * (len(headers) - 1)) + "|"]
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table in Markdown; numbers : all columns but the first are, and stand at the right."""
+    rule = "|".join(["---", *["---:" if numbers else "---"] * (len(headers) - 1)])
+    lines = ["| " + " | ".join(headers) + " |", f"|{rule}|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
