@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import onnx.parser
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+REFERENCE = Path(__file__).parent / "reference"
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +106,36 @@ def frame() -> np.ndarray[Any, Any]:
     rows, columns = np.mgrid[0:32, 0:48]
     waves = 128 + 90 * np.sin(rows / 5)[..., None] * np.cos(columns[..., None] / np.array([4, 7, 9]))
     return np.asarray(np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, Any]:
+    """What other packages compute; see reference/make.py."""
+    return dict(np.load(REFERENCE / "methods.npz"))
+
+
+@pytest.fixture(scope="session")
+def networks() -> Any:
+    """The module reference/networks.py."""
+    pytest.importorskip("torch")
+    sys.path.insert(0, str(REFERENCE))
+    import networks
+
+    sys.path.remove(str(REFERENCE))
+    return networks
+
+
+@pytest.fixture(scope="session")
+def reference_explainers(networks: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Explainers of the reference networks, with all graphs."""
+    import sise_ort
+
+    folder = tmp_path_factory.mktemp("methods")
+    found = {}
+    for name, build in {**networks.NETWORKS, "steep": networks.steep}.items():
+        sise_ort.export(
+            build(), folder / f"{name}.sise", mean=networks.MEAN, std=networks.STD, input_size=networks.SIZE,
+            graphs=("head", "image-gradient", "full-gradient"),
+        )  # fmt: skip
+        found[name] = sise_ort.load(folder / f"{name}.sise", provider="cpu", batch_size=4)
+    return found

@@ -1,8 +1,7 @@
-"""The methods that SISE is compared with: against pytorch-grad-cam, captum, TorchRay, torch, and by hand."""
+"""The methods that SISE is compared with: against pytorch-grad-cam, captum, torch, and by hand."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,43 +13,14 @@ from exporting import STEM, WEIGHTS, exported, parsed, weights
 
 import sise_ort
 from sise_ort.errors import BundleError, ExportError, ParameterError, TargetError
-from sise_ort.runtime.baselines import extremal_perturbation as ep
 from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
 from sise_ort.runtime.baselines.maps import hat_matrix, upsample
 from sise_ort.runtime.baselines.rise import random_masks
-from sise_ort.runtime.method import Question
 from sise_ort.runtime.methods import METHODS
 
-REFERENCE = Path(__file__).parent / "reference"
-GRAPHS = ("head", "image-gradient", "full-gradient")
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(REFERENCE))
-import networks  # noqa: E402
-
-sys.path.remove(str(REFERENCE))
-
-
-@pytest.fixture(scope="module")
-def expected() -> Any:
-    """What other packages compute; see reference/make.py."""
-    return dict(np.load(REFERENCE / "methods.npz"))
-
-
-@pytest.fixture(scope="module")
-def explainers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, sise_ort.Explainer]:
-    folder = tmp_path_factory.mktemp("methods")
-    found = {}
-    for name, build in {**networks.NETWORKS, "steep": networks.steep}.items():
-        sise_ort.export(
-            build(),
-            folder / f"{name}.sise",
-            mean=networks.MEAN,
-            std=networks.STD,
-            input_size=networks.SIZE,
-            graphs=GRAPHS,
-        )
-        found[name] = sise_ort.load(folder / f"{name}.sise", provider="cpu", batch_size=4)
-    return found
+GRAPHS = ("head", "image-gradient", "full-gradient")
+NAMES = ("residual", "plain")
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +33,25 @@ def scaled(values: Any) -> Any:
     return (values - values.min()) / (values.max() - values.min())
 
 
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++", "ablationcam", "scorecam", "fullgrad"])
-def test_against_pytorch_grad_cam(explainers: Any, expected: Any, name: str, method: str) -> None:
+def test_against_pytorch_grad_cam(
+    reference_explainers: Any, reference: Any, name: str, method: str, networks: Any
+) -> None:
     steeply = method in ("gradcam++", "fullgrad") and name == "residual"
-    explainer = explainers["steep" if steeply else name]
-    target = None if method == "ablationcam" else int(expected["target"])
+    explainer = reference_explainers["steep" if steeply else name]
+    target = None if method == "ablationcam" else int(reference["target"])
     result = explainer.explain(networks.pictures(1)[0], target, method=method)
     assert result.heatmap.max() == 1 and result.heatmap.std() > 0.05
-    assert np.abs(scaled(result.heatmap) - expected[f"{name}/{method}"]).max() < 1e-3
+    assert np.abs(scaled(result.heatmap) - reference[f"{name}/{method}"]).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
-def test_integrated_gradients_against_captum(explainers: Any, expected: Any, name: str) -> None:
-    explainer, theirs = explainers[name], expected[f"{name}/integrated-gradients"]
-    frame, target = networks.pictures(1)[0], int(expected["target"])
+@pytest.mark.parametrize("name", NAMES)
+def test_integrated_gradients_against_captum(
+    reference_explainers: Any, reference: Any, name: str, networks: Any
+) -> None:
+    explainer, theirs = reference_explainers[name], reference[f"{name}/integrated-gradients"]
+    frame, target = networks.pictures(1)[0], int(reference["target"])
     x = explainer.model.network_input(explainer.model.upload(frame))
     found = integrate(explainer.model, x, baseline_input(explainer.model, "black"), target, 200)
     assert np.abs(found.values - theirs).max() < 1e-3 * np.ptp(theirs)
@@ -88,24 +62,26 @@ def test_integrated_gradients_against_captum(explainers: Any, expected: Any, nam
     assert (result.forward_passes, result.backward_passes) == (203, 200)
 
 
-def test_integrated_gradients_says_where_steps_are_too_few(explainers: Any) -> None:
-    result = explainers["residual"].explain(
+def test_integrated_gradients_says_where_steps_are_too_few(reference_explainers: Any, networks: Any) -> None:
+    result = reference_explainers["residual"].explain(
         networks.pictures(1)[0], 2, method="integrated-gradients", steps=1
     )
     assert any("completeness error" in note and "1 steps are too few" in note for note in result.notes)
     for baseline, pixel in (("white", 255), ("gray", 127.5), ("mean", networks.MEAN)):
         value = (np.float64(pixel) - networks.MEAN) / networks.STD
         np.testing.assert_allclose(
-            baseline_input(explainers["residual"].model, baseline).ravel(),
+            baseline_input(reference_explainers["residual"].model, baseline).ravel(),
             np.broadcast_to(value, 3),
             rtol=1e-6,
         )
 
 
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
-def test_gradient_and_full_gradient_against_autograd(explainers: Any, name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_and_full_gradient_against_autograd(
+    reference_explainers: Any, name: str, networks: Any
+) -> None:
     """The gradient in float64; FullGrad's terms add up to the score (its completeness, exact for these networks)."""
-    explainer, net = explainers[name], networks.NETWORKS[name]().double()
+    explainer, net = reference_explainers[name], networks.NETWORKS[name]().double()
     frames = networks.pictures(3)
     x = torch.cat([networks.network_input(f) for f in frames]).double().requires_grad_(True)
     z = net(x)
@@ -123,8 +99,8 @@ def test_gradient_and_full_gradient_against_autograd(explainers: Any, name: str)
     np.testing.assert_allclose(results[1].heatmap, one, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
-def test_score_cam_against_its_definition(explainers: Any, name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_score_cam_against_its_definition(reference_explainers: Any, name: str, networks: Any) -> None:
     net, frame = networks.NETWORKS[name]().double(), networks.pictures(2)[1]
     x = networks.network_input(frame).double()
     with torch.no_grad():
@@ -140,13 +116,13 @@ def test_score_cam_against_its_definition(explainers: Any, name: str) -> None:
         theirs = torch.nn.functional.interpolate(
             cam, size=networks.SIZE, mode="bilinear", align_corners=False
         )[0, 0]
-    result = explainers[name].explain(frame, 3, method="scorecam")
+    result = reference_explainers[name].explain(frame, 3, method="scorecam")
     assert np.abs(result.heatmap - (theirs / theirs.max()).numpy()).max() < 1e-3
     assert result.mask_counts == (int(alive.sum()),)
 
 
-def test_rise_against_torch_with_the_same_masks(explainers: Any) -> None:
-    explainer, net, frame = explainers["plain"], networks.plain().double(), networks.pictures(1)[0]
+def test_rise_against_torch_with_the_same_masks(reference_explainers: Any, networks: Any) -> None:
+    explainer, net, frame = reference_explainers["plain"], networks.plain().double(), networks.pictures(1)[0]
     count, cells, probability, seed = 50, 5, 0.4, 9
     rng = np.random.default_rng(seed)
     side = [-(-n // cells) for n in networks.SIZE]
@@ -181,81 +157,6 @@ def test_rise_never_holds_all_masks() -> None:
     assert sizes == [8, 8, 4]
 
 
-def _search(explainer: Any, frame: Any) -> tuple[Any, Any]:
-    x = explainer.model.network_input(explainer.model.upload(frame))
-    return ep.SmoothMasks(networks.SIZE), ep.BlurPyramid(x[0])
-
-
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
-def test_one_step_of_extremal_perturbation(explainers: Any, expected: Any, name: str) -> None:
-    def theirs(key: str) -> Any:
-        return expected[f"{name}/one-step/{key}"]
-
-    masks, blur = _search(explainers[name], networks.pictures(1)[0])
-    search = ep.Search(float(expected["area"]), theirs("parameters"))
-    question = Question(int(expected["target"]))
-    ((loss, gradient),) = ep.loss_and_gradients(
-        explainers[name].model, blur, masks, [search], question, 300.0, flip=True
-    )
-    assert np.abs(search.mask - theirs("mask")).max() < 1e-5
-    assert loss == pytest.approx(float(theirs("loss")), rel=1e-4)
-    assert np.abs(gradient - theirs("gradient")).max() < 1e-4 * np.abs(theirs("gradient")).max()
-
-
-@pytest.mark.parametrize("name", list(networks.NETWORKS))
-def test_five_steps_of_extremal_perturbation(explainers: Any, expected: Any, name: str) -> None:
-    explainer, frame = explainers[name], networks.pictures(1)[0]
-    search, scores, found = _searched(explainer, frame, expected, 5)
-    assert np.abs(search.mask - expected[f"{name}/five-steps/mask"]).max() < 1e-3
-    losses = -expected[f"{name}/five-steps/energies"].sum(0)
-    np.testing.assert_allclose(found, losses, rtol=1e-3)
-    result = explainer.explain(
-        frame,
-        int(expected["target"]),
-        method="extremal-perturbation",
-        areas=(float(expected["area"]),),
-        iterations=5,
-    )
-    np.testing.assert_allclose(result.heatmap, search.mask / search.mask.max(), atol=1e-6)
-    assert result.facts["scores"][0] == pytest.approx(scores[-1], abs=1e-6)
-    assert (result.forward_passes, result.backward_passes) == (6, 5)
-
-
-def _searched(explainer: Any, frame: Any, expected: Any, steps: int) -> tuple[ep.Search, Any, Any]:
-    """The search after some steps, and score and loss at each."""
-    masks, blur = _search(explainer, frame)
-    search = ep.Search(float(expected["area"]), np.ones(masks.grid, np.float32))
-    weight, scores, losses = ep.AREA_WEIGHT, [], []
-    for t in range(steps):
-        ((loss, gradient),) = ep.loss_and_gradients(
-            explainer.model, blur, masks, [search], Question(int(expected["target"])), weight, flip=t % 2 == 0
-        )
-        search.descend(gradient)
-        weight *= ep.AREA_GROWTH
-        scores.append(search.score)
-        losses.append(loss)
-    return search, np.array(scores), np.array(losses)
-
-
-def test_whole_runs_of_extremal_perturbation(explainers: Any, expected: Any) -> None:
-    """The optimisation is chaotic: only what it reaches can be compared, over several pictures."""
-    frames = networks.pictures(3)
-    ours = [_searched(explainers["residual"], frame, expected, 800)[1][-50:].mean() for frame in frames]
-    difference = np.array(ours) - expected["residual/final-scores"][: len(ours)]
-    assert abs(difference.mean()) < 0.02 and np.abs(difference).max() < 0.1
-
-
-def test_extremal_perturbation_of_several_areas(explainers: Any) -> None:
-    explainer, frame = explainers["plain"], networks.pictures(1)[0]
-    both = explainer.explain(frame, 1, method="extremal-perturbation", areas=(0.05, 0.3), iterations=8)
-    each = [
-        explainer.explain(frame, 1, method="extremal-perturbation", areas=(a,), iterations=8)
-        for a in (0.05, 0.3)
-    ]
-    assert both.facts["scores"] == pytest.approx([r.facts["scores"][0] for r in each], rel=1e-4)
-    assert both.backward_passes == 16
-
-
 def test_upsampling_is_opencvs() -> None:
     import cv2
 
@@ -265,7 +166,7 @@ def test_upsampling_is_opencvs() -> None:
     np.testing.assert_allclose(hat_matrix(31, 5, 4, 9), hat_matrix(31, 5)[4:13])
 
 
-def test_grad_cam_by_hand(explainers: Any) -> None:
+def test_grad_cam_by_hand(reference_explainers: Any, networks: Any) -> None:
     """With global pooling and one dense layer, Grad-CAM is CAM: the dense layer's weights are the map's."""
     net, frame = networks.residual().double(), networks.pictures(1)[0]
     with torch.no_grad():
@@ -274,13 +175,13 @@ def test_grad_cam_by_hand(explainers: Any) -> None:
         cam = torch.nn.functional.interpolate(cam, size=networks.SIZE, mode="bilinear", align_corners=False)[
             0, 0
         ]
-    result = explainers["residual"].explain(frame, 4, method="gradcam")
+    result = reference_explainers["residual"].explain(frame, 4, method="gradcam")
     assert np.abs(result.heatmap - (cam / cam.max()).numpy()).max() < 1e-4
 
 
 @pytest.mark.parametrize("block", [1, 2])
-def test_grad_cam_of_another_block(explainers: Any, block: int) -> None:
-    explainer, frame = explainers["plain"], networks.pictures(1)[0]
+def test_grad_cam_of_another_block(reference_explainers: Any, block: int, networks: Any) -> None:
+    explainer, frame = reference_explainers["plain"], networks.pictures(1)[0]
     layer = {1: 2, 2: 5}[block]
     net = networks.plain()
     maps = net[:layer](networks.network_input(frame)).requires_grad_(True)
