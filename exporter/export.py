@@ -171,18 +171,18 @@ def export_bundle(
     placed = opts.fit(fit, spec, facts, known.defaults)
 
     report("differentiating and building the graphs")
+    scores = found.head.classes
     models = {
-        "extract": build_extract(cleaned.model, chosen, spec, facts, found.head.classes),
+        "extract": build_extract(cleaned.model, chosen, spec, facts, scores),
         "mask": build_mask(spec),
         "apply": build_apply(spec, facts),
         "predict": build_predict(cleaned.model, spec, found.head),
         "fuse": build_fuse(blocks, spec),
     }
-    scored = found.head.classes
     optional: Mapping[str, Callable[[], ir.Model]] = {
         "head": lambda: build_head(cleaned.model, chosen[-1], spec, found.head),
-        "image_gradient": lambda: build_image_gradient(cleaned.model, spec, scored),
-        "full_gradient": lambda: build_full_gradient(cleaned.model, spec, facts, scored),
+        "image_gradient": lambda: build_image_gradient(cleaned.model, spec, scores),
+        "full_gradient": lambda: build_full_gradient(cleaned.model, spec, facts, scores),
     }
     models |= {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in wanted}
     with _folder_in_the_making(target) as folder:

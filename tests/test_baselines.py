@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from exporting import STEM, WEIGHTS, exported, parsed, weights
+from exporting import HEAD, STEM, WEIGHTS, exported, parsed, weights
 
 import sise_ort
-from sise_ort.errors import BundleError, ExportError, ParameterError, TargetError
+from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
 from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
 from sise_ort.runtime.baselines.maps import hat_matrix, upsample
 from sise_ort.runtime.baselines.rise import random_masks
@@ -320,6 +320,23 @@ def test_full_grad_finds_every_bias(tmp_path: Path, frame: Any, kind: str) -> No
     for result in explainer.explain(frame, [0, 1, 2, 3], method="fullgrad"):
         assert result.facts["completeness_error"] < 1e-3
         assert result.heatmap.max() == 1
+
+
+def test_full_grad_refuses_biases_that_mix_pictures_and_places(tmp_path: Path) -> None:
+    body = STEM + "m = Reshape(s, merged)\n a = Add(m, b)\n k = Reshape(a, back)\n" + HEAD.format("k")
+    params = {"merged": np.array([-1, 12]), "back": np.array([-1, 16, 8, 12]), "b": weights(12)}
+    with pytest.raises(GradientError, match=r"Add .* adds a bias to a tensor whose first axis"):
+        exported(parsed(body, WEIGHTS | params), tmp_path, graphs=("full-gradient",))
+    assert exported(parsed(body, WEIGHTS | params), tmp_path, graphs=("image-gradient",)).methods
+
+
+def test_an_operator_without_a_rule_before_the_first_block(tmp_path: Path, frame: Any) -> None:
+    """It does not matter for SISE, but for gradients down to the picture."""
+    body = STEM.replace("picture, w", "odd, w") + HEAD.format("s")
+    model = parsed("odd = Hardmax<axis=1>(picture)\n" + body, WEIGHTS)
+    assert exported(model, tmp_path).explain(frame).heatmap.any()
+    with pytest.raises(GradientError, match=r"no gradient rule for operator Hardmax .* leave out --with"):
+        exported(model, tmp_path, graphs=("image-gradient",), force=True)
 
 
 def test_full_grad_reports_what_activations_add(tmp_path: Path, frame: Any) -> None:

@@ -10,7 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.errors import GradientError
 from sise_ort.exporter.gradients import differentiate, nodes_between
+from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.phases.extract import class_is
@@ -26,11 +28,22 @@ def build_full_gradient(
     Outputs: scores [1, classes]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of
     every layer with a bias, ψ = upsample(scale to [0, 1](|·|)); total [K], Σ ∇x·x + Σ ∇b·b, which is the class score
     itself where all activations are piecewise linear through 0 (the method's completeness).
+
+    Raises
+    ------
+    GradientError : a bias is added where pictures and places share an axis.
     """
     graph = network.clone().graph
     source, scores = graph.inputs[0], graph.outputs[0]
     axes = feature_axes(graph)
     found = biases(graph)
+    for value in found:
+        node = value.producer()
+        if node is not None and source.shape is not None and value.shape[0] != source.shape[0]:  # type: ignore[index]
+            raise GradientError(
+                f"{describe(node)} adds a bias to a tensor whose first axis is not the pictures' alone, so its map "
+                "cannot be told apart; leave out --with full-gradient"
+            )
     image, asked = frame_input(spec), tensor_input("class", INT64, ["K"])
     op = Ops(graph)
     seed = op.Cast(class_is(op, scores, asked, classes), to=op.dtype)
