@@ -39,6 +39,13 @@ from sise_ort.cli.options import Names
     help='SISE: thresholds, also "adaptive".',
 )
 @click.option(
+    "--passes",
+    type=Names(),
+    default="",
+    metavar="N,…",
+    help="SISE with so many masks scored at most, at the first threshold.",
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A method's parameter. Repeatable."
 )
 @click.option("--metrics", type=Names(), help="ebpg, miou, bbox, drop, increase, insertion, deletion [all].")
@@ -80,6 +87,7 @@ def command(
     dataset_set: tuple[str, ...],
     methods: list[str],
     mus: list[str],
+    passes: list[str],
     settings: tuple[str, ...],
     metrics: list[str] | None,
     limit: int | None,
@@ -113,7 +121,9 @@ def command(
     options = {name: _value(text) for name, text in _pairs(dataset_set, "--dataset-set")}
     plan = Plan(
         bundle=bundle,
-        variants=variants(methods, [_value(mu) for mu in mus], _method_settings(settings)),
+        variants=variants(
+            methods, [_value(mu) for mu in mus], _method_settings(settings), [_value(n) for n in passes]
+        ),
         metrics=tuple(metrics or METRICS),
         steps=steps,
         explain=explain,

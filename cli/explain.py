@@ -47,6 +47,17 @@ from sise_ort.cli.options import Mu
 )
 @click.option("--mu", type=Mu(), help='SISE: selection threshold in [0, 1), or "adaptive" [0].')
 @click.option(
+    "--passes", type=click.IntRange(0), help="SISE: score so many masks at most, predict the others."
+)
+@click.option(
+    "--deadline-ms", type=click.FloatRange(0, min_open=True), help="SISE: answer within so many milliseconds."
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="SISE: stop where more masks would change the map little, such as 0.05.",
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
 @click.option(
@@ -66,6 +77,9 @@ def command(
     indices: tuple[int, ...],
     method: str,
     mu: float | str | None,
+    passes: int | None,
+    deadline_ms: float | None,
+    tolerance: float | None,
     settings: tuple[str, ...],
     provider: str,
     batch_size: int | None,
@@ -79,6 +93,7 @@ def command(
     \b
     sise-ort explain resnet50.sise street.jpg -o out
     sise-ort explain strips.sise *.png -o out --target scratch --mu 0.3 --json
+    sise-ort explain strips.sise strip.png --deadline-ms 200
     sise-ort explain strips.sise strip.png --method rise --set masks=4000
     """
     import sise_ort
@@ -88,7 +103,13 @@ def command(
 
     if "positive" in labels and (len(labels) > 1 or indices):
         raise click.UsageError("--target positive stands alone")
-    parameters = method_parameters(method, settings, mu)
+    given = {
+        "mu": mu,
+        "passes": passes,
+        "deadline": None if deadline_ms is None else deadline_ms / 1000,
+        "tolerance": tolerance,
+    }
+    parameters = method_parameters(method, settings, given)
     explainer = sise_ort.load(bundle, provider, batch_size)
     for note in explainer.notes:
         say(f"note: {note}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -50,8 +50,10 @@ class Mu(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-def method_parameters(method: str, settings: Sequence[str], mu: float | str | None = None) -> dict[str, Any]:
-    """A method's parameters from NAME=VALUE words.
+def method_parameters(
+    method: str, settings: Sequence[str], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A method's parameters from NAME=VALUE words, and those that options of their own gave (None: not given).
 
     Raises
     ------
@@ -61,7 +63,8 @@ def method_parameters(method: str, settings: Sequence[str], mu: float | str | No
     from sise_ort.runtime.methods import method_named
 
     way = method_named(method)
-    found: dict[str, Any] = {} if mu is None else way.complete({"mu": mu})
+    found = {name: value for name, value in (given or {}).items() if value is not None}
+    way.complete(found)  # refuses what the method does not have
     for words in settings:
         name, equals, value = words.partition("=")
         if not equals:

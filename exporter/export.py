@@ -28,11 +28,12 @@ from sise_ort.exporter.head import FoundHead, cut_head
 from sise_ort.exporter.phases.apply import build_apply
 from sise_ort.exporter.phases.extract import build_extract
 from sise_ort.exporter.phases.full_gradient import build_full_gradient
-from sise_ort.exporter.phases.fuse import build_fuse
+from sise_ort.exporter.phases.fuse import build_draft, build_fuse
 from sise_ort.exporter.phases.head import build_head
 from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
 from sise_ort.exporter.phases.predict import build_predict
+from sise_ort.exporter.phases.sketch import build_sketch
 from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
@@ -178,6 +179,8 @@ def export_bundle(
         "apply": build_apply(spec, facts),
         "predict": build_predict(cleaned.model, spec, found.head),
         "fuse": build_fuse(blocks, spec),
+        "sketch": build_sketch(blocks, spec),
+        "draft": build_draft(blocks, spec),
     }
     optional: Mapping[str, Callable[[], ir.Model]] = {
         "head": lambda: build_head(cleaned.model, chosen[-1], spec, found.head),

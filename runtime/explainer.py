@@ -114,7 +114,8 @@ class Explainer:
         method : "sise", or a name of `sise_ort.runtime.methods.METHODS`.
         color : channel order of an array, "rgb" or "bgr".
         progress : called with (steps done, steps in all).
-        parameters : the method's own, such as ``masks=4000, seed=1`` for "rise"; see its function.
+        parameters : the method's own, such as ``passes=64``, ``deadline=0.2`` (seconds) or ``tolerance=0.05`` for
+            SISE within a budget, ``masks=4000, seed=1`` for "rise"; see its function.
 
         Returns
         -------
@@ -149,7 +150,12 @@ class Explainer:
                 raise TargetError("target is an empty sequence")
             questions = [self.question(t) for t in asked]
         way.require(self.manifest, questions)
-        run = way.run(self._model, image, questions, progress, **parameters)
+        given = dict(parameters)
+        deadline = given.get("deadline")
+        if isinstance(deadline, (int, float)) and not isinstance(deadline, bool) and deadline > 0:
+            # it counts from the call on, the method counts from here
+            given["deadline"] = max(deadline - (time.perf_counter() - started), 1e-9)
+        run = way.run(self._model, image, questions, progress, **given)
         explained_at = time.perf_counter()
 
         asked_for = [answer.question for answer in run.answers]

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,21 +106,24 @@ class Method:
         return {**self.defaults, **given}
 
     def parse(self, name: str, text: str) -> Any:
-        """A parameter's value from text, as its default's type asks."""
+        """A parameter's value from text, as its annotation asks."""
         self.complete({name: None})  # refuses a name that is not known
-        default = self.defaults[name]
+        hint = get_type_hints(self.run)[name]
+        kinds = get_args(hint) or (hint,)
+        if type(None) in kinds and text.lower() == "none":
+            return None
         try:
-            if isinstance(default, tuple):
+            if get_origin(hint) is tuple:
                 return tuple(float(part) for part in text.split(","))
             if name == "mu":
                 return check_mu(text)
-            if isinstance(default, str):
+            if str in kinds:
                 return text
-            return int(text) if isinstance(default, int) else float(text)
+            return int(text) if int in kinds else float(text)
         except ParameterError:
             raise
         except ValueError as error:
-            kind = "a whole number" if isinstance(default, int) else "a number"
+            kind = "a whole number" if int in kinds else "a number"
             raise ParameterError(f"method {self.name}: {name} is '{text}', not {kind}") from error
 
     def require(self, manifest: Manifest, questions: Sequence[Question]) -> None:

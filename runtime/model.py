@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Manifest, read_bundle
-from sise_ort.errors import ParameterError
-from sise_ort.runtime.providers import Provider, Session, Tensor
+from sise_ort.errors import BundleError, ParameterError
+from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels of one default batch; on a CPU larger ones only cost memory."""
@@ -31,6 +32,36 @@ class Extracted:
     spans: list[NDArray[np.float32]]
     features: list[Tensor]
     gradients: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
+
+    cells : float32 [M, P] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, P], at least 0.
+    pixels : of the network input.
+    """
+
+    cells: NDArray[np.float32]
+    extent: NDArray[np.float32]
+    texture: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    pixels: int
+
+
+class Pace:
+    """Seconds that pieces of work took lately, by kind."""
+
+    def __init__(self) -> None:
+        self._lately: dict[str, deque[float]] = {}
+
+    def note(self, kind: str, seconds: float) -> None:
+        """Remember how long one took."""
+        self._lately.setdefault(kind, deque(maxlen=5)).append(seconds)
+
+    def slowest(self, kind: str, otherwise: float) -> float:
+        """The longest of the last five, or what to assume before the first."""
+        return max(self._lately.get(kind, (otherwise,)))
 
 
 class BundleModel:
@@ -69,6 +100,7 @@ class BundleModel:
         }
         plane = (self.batch_size, 1, spec.height, spec.width)
         self._masks = self.provider.tensor(np.zeros(plane, np.float32))
+        self.pace = Pace()
 
     def _session(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
@@ -106,24 +138,74 @@ class BundleModel:
             [kept[f"gradients_{b}"] for b in blocks],
         )
 
-    def write_masks(
-        self, features: Tensor, index: NDArray[np.int64], row: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Write the masks of some maps of one block into the batch, from `row` on; returns range [n], total [n]."""
-        spec = self.manifest.input
-        shape = (len(index), 1, spec.height, spec.width)
-        fetched, _ = self._sessions["mask"].run(
-            {"maps": features, "index": index},
-            fetch=["range", "total"],
-            into={"masks": (self._masks, row, shape)},
-        )
-        return fetched["range"], fetched["total"]
+    def score_maps(
+        self, image: Tensor, chosen: Sequence[tuple[Tensor, NDArray[np.int64]]]
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Score one batch of feature maps as masks.
 
-    def score_masks(self, image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Score the batch of masks: scores and confidence, each [batch_size, classes]."""
-        _, kept = self._sessions["apply"].run({"image": image, "masks": self._masks}, keep=["masked"])
+        Parameters
+        ----------
+        image : the uploaded frame.
+        chosen : feature maps [1, N, h, w] of a block, and which of them; `batch_size` in all at most.
+
+        Returns
+        -------
+        scores and confidence, [n, classes] each; range [n] and total [n] of the masks (see mask.onnx), in order.
+        On a GPU the batch is padded with what the buffer holds, since convolutions plan anew whenever the shape changes.
+        """
+        extent, total, filled = [], [], 0
+        for maps, index in chosen:
+            rows = Rows(self._masks, filled, len(index))
+            fetched, _ = self._sessions["mask"].run(
+                {"maps": maps, "index": index}, fetch=["range", "total"], into={"masks": rows}
+            )
+            extent.append(fetched["range"])
+            total.append(fetched["total"])
+            filled += len(index)
+        masks = Rows(self._masks, 0, self.batch_size if self.provider.device == "cuda" else filled)
+        _, kept = self._sessions["apply"].run({"image": image, "masks": masks}, keep=["masked"])
         fetched, _ = self._sessions["predict"].run(kept, fetch=["scores", "confidence"])
-        return fetched["scores"], fetched["confidence"]
+        scores, confidence = fetched["scores"][:filled], fetched["confidence"][:filled]
+        return scores, confidence, np.concatenate(extent), np.concatenate(total)
+
+    def sketch(
+        self,
+        features: Sequence[Tensor],
+        wanted: Sequence[NDArray[np.int64]],
+        pooled_gradients: NDArray[np.float32],
+    ) -> Sketch:
+        """The masks of some maps per block at a glance; pooled_gradients [K, N] are the last block's.
+
+        Raises
+        ------
+        BundleError : the bundle was exported before there were sketches.
+        """
+        if not self.manifest.has("sketch"):
+            raise BundleError(
+                f"the bundle '{self.manifest.name}' lacks sketch.onnx, which a budget needs: export it again"
+            )
+        inputs: dict[str, Any] = {"alpha": pooled_gradients}
+        for b, (maps, index) in enumerate(zip(features, wanted, strict=True), 1):
+            inputs |= {f"features_{b}": maps, f"index_{b}": index}
+        kinds = ("cells", "range", "texture")
+        blocks = range(1, self.blocks + 1)
+        fetched, _ = self._session("sketch").run(
+            inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
+        )
+        cells, extent, texture = (np.concatenate([fetched[f"{kind}_{b}"] for b in blocks]) for kind in kinds)
+        evidence = fetched["evidence"]
+        spec = self.manifest.input
+        return Sketch(
+            cells.reshape(len(cells), -1),
+            extent,
+            texture,
+            evidence.reshape(len(evidence), -1),
+            spec.height * spec.width,
+        )
+
+    def passes(self, masks: int) -> int:
+        """Inputs that go through the network for so many masks, padding included."""
+        return -(-masks // self.batch_size) * self.batch_size if self.provider.device == "cuda" else masks
 
     def score(
         self, image: Tensor, masks: NDArray[np.float32]
@@ -206,12 +288,24 @@ class BundleModel:
         self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Visualization maps [K, B, H, W] and heat maps [K, H, W] for weights [K, N_b] per block."""
+        fetched, _ = self._sessions["fuse"].run(
+            self._weighted(features, weights), fetch=["visualization_maps", "heatmap"]
+        )
+        return fetched["visualization_maps"], fetched["heatmap"]
+
+    def draft(
+        self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Heat maps [K, ⌈H/2⌉, ⌈W/2⌉] for weights [K, N_b] per block (see draft.onnx)."""
+        fetched, _ = self._session("draft").run(self._weighted(features, weights), fetch=["heatmap"])
+        return fetched["heatmap"]
+
+    @staticmethod
+    def _weighted(features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
         inputs: dict[str, Any] = {}
         for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
-            inputs[f"features_{b}"] = maps
-            inputs[f"weights_{b}"] = weight
-        fetched, _ = self._sessions["fuse"].run(inputs, fetch=["visualization_maps", "heatmap"])
-        return fetched["visualization_maps"], fetched["heatmap"]
+            inputs |= {f"features_{b}": maps, f"weights_{b}": weight}
+        return inputs
 
     def facts(self) -> Mapping[str, Any]:
         """What a record of an explanation should say about the model and the machine's part in it."""

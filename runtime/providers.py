@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,23 @@ class Provider:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A stretch of a float32 tensor: `count` rows of it from `first` on."""
+
+    tensor: Tensor
+    first: int
+    count: int
+
+    @property
+    def shape(self) -> list[int]:
+        return [self.count, *self.tensor.shape()[1:]]
+
+    @property
+    def pointer(self) -> int:
+        return int(self.tensor.data_ptr() + self.first * math.prod(self.tensor.shape()[1:]) * 4)
+
+
 class Session:
     """One graph, with its inputs and outputs bound where they lie."""
 
@@ -110,16 +129,16 @@ class Session:
         *,
         fetch: Sequence[str] = (),
         keep: Sequence[str] = (),
-        into: Mapping[str, tuple[Tensor, int, Sequence[int]]] | None = None,
+        into: Mapping[str, Rows] | None = None,
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
         """Run the graph once.
 
         Parameters
         ----------
-        inputs : arrays (copied to the device) or tensors (used where they lie).
+        inputs : arrays (copied to the device), tensors or rows of tensors (used where they lie).
         fetch : outputs to bring to the host, as arrays.
         keep : outputs to leave on the device, as tensors.
-        into : outputs to write into a float32 tensor, from a row on, with a given shape.
+        into : outputs to write into rows of a tensor.
 
         Returns
         -------
@@ -129,11 +148,12 @@ class Session:
         for name, value in inputs.items():
             if isinstance(value, ort.OrtValue):
                 binding.bind_ortvalue_input(name, value)
+            elif isinstance(value, Rows):
+                binding.bind_input(name, self._device, 0, np.float32, value.shape, value.pointer)
             else:
                 binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        for name, (tensor, row, shape) in (into or {}).items():
-            offset = row * int(np.prod(tensor.shape()[1:])) * 4
-            binding.bind_output(name, self._device, 0, np.float32, list(shape), tensor.data_ptr() + offset)
+        for name, rows in (into or {}).items():
+            binding.bind_output(name, self._device, 0, np.float32, rows.shape, rows.pointer)
         for name in keep:
             binding.bind_output(name, self._device)
         for name in fetch:
@@ -168,7 +188,7 @@ def _open(model: str | bytes, name: str, phase: str = "", threads: int = 0) -> A
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    if phase in ("mask", "apply", "fuse"):
+    if phase in ("mask", "apply", "fuse", "sketch", "draft"):
         # Each session has threads of its own. If those of the small phases waited by spinning, they would take the
         # cores from predict, which runs between them (measured on 2 cores: explaining took twice as long).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.runtime.budget import AnytimeScoring, Budget, budget_notes
 from sise_ort.runtime.method import (
     Attribution,
     Attributions,
@@ -20,7 +21,7 @@ from sise_ort.runtime.method import (
 )
 from sise_ort.runtime.model import BundleModel, Extracted
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.scoring import score_feature_maps
+from sise_ort.runtime.scoring import Masks, score_feature_maps
 from sise_ort.selection import FLAT, check_mu, select_maps
 
 
@@ -29,16 +30,17 @@ class Answer:
     """SISE for one class of one picture.
 
     heatmap : float32 [H, W] in [0, 1]; visualization_maps : float32 [B, H, W] in [0, 1];
-    selected : per block, indices of the maps that became masks; confidences : per block, Ψ of each masked
-    input; alpha : per block, pooled gradients of all maps, for this question.
+    selected : per block, indices of the maps that became masks; alpha : per block, pooled gradients of all maps, for
+    this question; mask_counts : per block, masks that were scored; facts : what a budget bought.
     """
 
     heatmap: NDArray[np.float32]
     visualization_maps: NDArray[np.float32]
     selected: tuple[NDArray[np.int64], ...]
-    confidences: tuple[NDArray[np.float64], ...]
     alpha: tuple[NDArray[np.float32], ...]
+    mask_counts: tuple[int, ...]
     notes: tuple[str, ...]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,27 +64,33 @@ def explain_by_sise(
     progress: Progress | None = None,
     *,
     mu: float | str = 0.0,
+    passes: int | None = None,
+    deadline: float | None = None,
+    tolerance: float | None = None,
 ) -> Attributions:
     """Feature maps of every block whose pooled gradient speaks for the class become masks; each is scored by the
     confidence that it leaves; per block, masks are added with their scores, and blocks are fused from shallow to deep.
 
     mu : keep maps whose pooled gradient exceeds mu times the block's largest, in [0, 1), or "adaptive" (Ada-SISE:
-    Otsu's threshold in every block).
+    Otsu's threshold in every block). passes : score so many masks at most, and predict the others; deadline : answer
+    within so many seconds; tolerance : stop where more passes would change the map little, in (0, 1) (docs/budget.md).
     """
     mu = check_mu(mu)
-    started = time.perf_counter()
+    budget = Budget(passes, deadline, tolerance)
+    started = budget.clock()
     contrast = 1.0 if model.manifest.head.kind == "softmax" else 0.0
     extracted = model.extract(image, [q.index for q in questions], contrast)
     known = [q.known(extracted.scores) for q in questions]
-    timings = {"extract": time.perf_counter() - started}
-    run = run_sise(model, image, extracted, known, mu, progress)
+    timings = {"extract": budget.clock() - started}
+    run = run_sise(model, image, extracted, known, mu, progress, budget=budget, started=started)
     answers = [
         Attribution(
             question,
             answer.heatmap,
             answer.notes,
+            answer.facts,
             visualization_maps=answer.visualization_maps,
-            mask_counts=tuple(len(index) for index in answer.selected),
+            mask_counts=answer.mask_counts,
         )
         for question, answer in zip(known, run.answers, strict=True)
     ]
@@ -96,6 +104,9 @@ def run_sise(
     questions: Sequence[Question],
     mu: float | str,
     progress: Progress | None = None,
+    *,
+    budget: Budget = Budget(),  # noqa: B008  (frozen)
+    started: float = 0.0,
 ) -> Run:
     """Explain several classes of one picture; they share their scored masks.
 
@@ -105,56 +116,64 @@ def run_sise(
     extracted : from `model.extract` with the classes of `questions`, in order.
     mu : in [0, 1) or "adaptive".
     progress : called with (masks scored, masks in all).
+    budget : and the moment on its clock from which a deadline counts.
 
     Raises
     ------
     FrameError : a score or gradient is not finite.
     """
-    started = time.perf_counter()
+    clock = budget.clock
+    began = clock()
     signs = np.array([q.sign for q in questions], np.float32)
     alphas = [alpha * signs[:, None] for alpha in extracted.pooled_gradients]
     require_finite(extracted.scores, *alphas)
-    chosen = [
-        np.stack([select_maps(row, spans, mu) for row in alpha])
-        for alpha, spans in zip(alphas, extracted.spans, strict=True)
-    ]
-    wanted = [np.flatnonzero(c.any(axis=0)) for c in chosen]
-    selected_at = time.perf_counter()
-    scored = score_feature_maps(
-        model, image, extracted.features, wanted, lambda z, psi: confidences(z, psi, questions), progress
+    masks = Masks.of(
+        [
+            np.stack([select_maps(row, spans, mu) for row in alpha])
+            for alpha, spans in zip(alphas, extracted.spans, strict=True)
+        ]
     )
-    scored_at = time.perf_counter()
+    selected_at = clock()
 
-    weights = []
-    found: list[list[NDArray[np.float64]]] = [[] for _ in questions]
-    for b, index in enumerate(wanted):
-        weight = np.zeros((len(questions), alphas[b].shape[1]))
-        for k in range(len(questions)):
-            mine = chosen[b][k, index]
-            psi = scored.values[b][k]
-            weight[k, index] = np.where(mine, psi / (scored.extent[b] * scored.total[b]), 0.0)
-            found[k].append(psi[mine])
-        largest = np.abs(weight).max(
-            axis=1, keepdims=True
-        )  # a positive factor cancels; tiny weights would underflow
-        weights.append((weight / np.where(largest > 0, largest, 1.0)).astype(np.float32))
-    maps, heatmaps = model.fuse(extracted.features, weights)
-    fused_at = time.perf_counter()
+    def read(scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
+        return confidences(scores, confidence, questions)
+
+    facts: list[dict[str, Any]] = [{} for _ in questions]
+    enough = budget.deadline is None and budget.tolerance is None and budget.covers(len(masks.block))
+    if enough or not len(masks.block):
+        scored = score_feature_maps(model, image, extracted.features, masks.wanted, read, progress)
+        scored_at = clock()
+        values = np.where(masks.chosen, np.concatenate(scored.values, axis=1), 0.0)
+        mass = np.concatenate(scored.extent) * np.concatenate(scored.total)
+        maps, heatmaps = model.fuse(extracted.features, masks.weights(values, mass))
+        counts, count = masks.counts(), len(masks.block)
+    else:
+        search = AnytimeScoring(
+            model, image, extracted, masks, alphas, read, model.manifest.head.kind != "none", budget, started, progress
+        )  # fmt: skip
+        search.run()
+        scored_at = clock()
+        outcome = search.finish()
+        maps, heatmaps = outcome.visualization_maps, outcome.heatmaps
+        counts, count = masks.counts(outcome.scored), len(outcome.scored)
+        facts = [outcome.facts(k, int(mine.sum()), sum(counts[k])) for k, mine in enumerate(masks.chosen)]
+    fused_at = clock()
 
     answers = []
-    for k in range(len(questions)):
-        selected = tuple(np.flatnonzero(c[k]) for c in chosen)
+    for k, mine in enumerate(masks.chosen):
+        own = Masks(masks.block[mine], masks.index[mine], masks.chosen[:, mine], masks.channels)
+        selected = tuple(own.wanted)
         notes = _notes(model, [a[k] for a in alphas], extracted.spans, selected, maps[k])
+        alpha = tuple(a[k] for a in alphas)
         answers.append(
-            Answer(heatmaps[k], maps[k], selected, tuple(found[k]), tuple(a[k] for a in alphas), notes)
+            Answer(heatmaps[k], maps[k], selected, alpha, counts[k], notes + budget_notes(facts[k]), facts[k])
         )
-    masks = sum(len(index) for index in wanted)
     timings = {
-        "select": selected_at - started,
+        "select": selected_at - began,
         "score": scored_at - selected_at,
         "fuse": fused_at - scored_at,
     }
-    return Run(answers, masks, scored.passes, timings)
+    return Run(answers, count, model.passes(count), timings)
 
 
 def _notes(

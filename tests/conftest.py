@@ -31,9 +31,12 @@ def tiny_model(
     tail: str = "",
     opset: int = 20,
     seed: int = 0,
+    width: int = 1,
 ) -> onnx.ModelProto:
-    """A CNN of three blocks: Conv, Relu, MaxPool twice, Conv, Relu, mean, Gemm, `tail` (scores -> y)."""
+    """A CNN of three blocks: Conv, Relu, MaxPool twice, Conv, Relu, mean, Gemm, `tail` (scores -> y); they have 8, 12 and
+    16 times `width` maps."""
     h, w = size
+    n1, n2, n3 = 8 * width, 12 * width, 16 * width
     text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
     tiny (float[{batch},{channels},{h},{w}] picture) => (float[{batch},{classes}] {"y" if tail else "scores"})
     {{
@@ -53,8 +56,8 @@ def tiny_model(
     model = onnx.parser.parse_model(text)
     rng = np.random.default_rng(seed)
     shapes = {
-        "w1": (8, channels, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (16, 12, 3, 3), "b3": (16,),
-        "fc": (classes, 16), "bias": (classes,),
+        "w1": (n1, channels, 3, 3), "b1": (n1,), "w2": (n2, n1, 3, 3), "b2": (n2,), "w3": (n3, n2, 3, 3), "b3": (n3,),
+        "fc": (classes, n3), "bias": (classes,),
     }  # fmt: skip
     for name, shape in shapes.items():
         fan = float(np.prod(shape[1:])) if len(shape) > 1 else 25.0

@@ -38,6 +38,8 @@ def test_round_trip(tiny_bundle: Path) -> None:
         "apply.onnx",
         "predict.onnx",
         "fuse.onnx",
+        "sketch.onnx",
+        "draft.onnx",
         "weights.bin",
     }
 

@@ -172,7 +172,7 @@ def test_save(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None
     assert picture.shape[0] > 32 * (picture.shape[1] // 48)  # the frame, enlarged, and a caption
     np.testing.assert_array_equal(np.load(files[1]), result.frame_heatmap)
     record = json.loads(files[2].read_text())
-    assert record["label"] == "bee" and record["target"] == 1 and record["parameters"] == {"mu": 0.0}
+    assert record["label"] == "bee" and record["target"] == 1 and record["parameters"]["mu"] == 0.0
     assert len(record["model"]["bundle_sha256"]) == 64
     assert record["masks"] == list(result.mask_counts) and len(record["blocks"]) == 3
     assert {"sise_ort", "numpy"} <= set(record["versions"]) and record["model"]["onnxruntime"]

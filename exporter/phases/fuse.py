@@ -1,4 +1,4 @@
-"""fuse.onnx: feature maps and weights -> visualization maps and the explanation map."""
+"""fuse.onnx: feature maps and weights -> visualization maps and the explanation map; draft.onnx: the same, small."""
 
 from __future__ import annotations
 
@@ -13,44 +13,71 @@ from sise_ort.exporter.phases.graph import FLOAT, finish, new_graph, tensor_inpu
 from sise_ort.selection import FLAT, OTSU_BINS
 
 
+def build_draft(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
+    """Inputs as for `build_fuse`; output: heatmap [K, ⌈H/2⌉, ⌈W/2⌉], the same fusion at half the size.
+
+    For many heat maps that are only averaged and compared: what rounding leaves of a flat block is not looked for.
+    """
+    graph, features, weights = _open("draft", layers)
+    op = Ops(graph)
+    size = -(-spec.height // 2), -(-spec.width // 2)
+    maps = []
+    for layer, feature, weight in zip(layers, features, weights, strict=True):
+        rows = op.Reshape(feature, op.constant([layer.channels, layer.height * layer.width]))
+        summed = op.Reshape(op.MatMul(weight, rows), op.constant([-1, 1, layer.height, layer.width]))
+        centred = op.Sub(summed, op.ReduceMean(summed, [2, 3], keepdims=1))
+        maps.append(_scaled(op, upsample(op, centred, *size), op.constant(0.0)))
+    return finish(graph, {"heatmap": _fused(op, maps)}, {"heatmap": ["K", *size]})
+
+
 def build_fuse(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
     """Inputs: features_b [1, N, h, w] and weights_b [K, N] of every block (w_k = s_k / (range_k · total_k)).
 
     Outputs: visualization_maps [K, B, H, W], each scaled to [0, 1] (0 where a block is empty or flat), and
     heatmap [K, H, W] (METHOD, masks and fusion). A block whose weights are all 0 is skipped.
     """
-    features, weights = [], []
-    for b, layer in enumerate(layers, 1):
-        features.append(tensor_input(f"features_{b}", FLOAT, [1, layer.channels, layer.height, layer.width]))
-        weights.append(tensor_input(f"weights_{b}", FLOAT, ["K", layer.channels]))
-    graph = new_graph("fuse", [*features, *weights])
+    graph, features, weights = _open("fuse", layers)
     op = Ops(graph)
-    maps, fused, started = [], None, None
-    for layer, feature, weight in zip(layers, features, weights, strict=True):
-        visualization, has_evidence = _visualization_map(op, layer, feature, weight, spec)
-        maps.append(visualization)
-        if fused is None:
-            fused, started = visualization, has_evidence
-            continue
-        above = op.Cast(op.Greater(visualization, _otsu(op, visualization)), to=FLOAT)
-        first = op.Sub(1.0, started)  # the first block with evidence stays unmasked
-        gate = op.Max(above, first)
-        # a block without evidence leaves the sum as it is
-        joined = op.Mul(op.Add(fused, visualization), gate)
-        fused = op.Where(op.Greater(has_evidence, 0.0), joined, fused)
-        started = op.Max(started, has_evidence)
-    assert fused is not None
-    peak = op.ReduceMax(fused, [1, 2, 3], keepdims=1)
-    heatmap = op.Div(fused, op.Where(op.Greater(peak, 0.0), peak, 1.0))
+    maps = [
+        _visualization_map(op, layer, feature, weight, spec)
+        for layer, feature, weight in zip(layers, features, weights, strict=True)
+    ]
+    values = [visualization for visualization, _ in maps]
     size = [spec.height, spec.width]
     return finish(
         graph,
         {
-            "visualization_maps": op.Concat(*maps, axis=1) if len(maps) > 1 else op.Identity(maps[0]),
-            "heatmap": op.Squeeze(heatmap, op.constant([1])),
+            "visualization_maps": op.Concat(*values, axis=1) if len(values) > 1 else op.Identity(values[0]),
+            "heatmap": _fused(op, maps),
         },
         {"visualization_maps": ["K", len(layers), *size], "heatmap": ["K", *size]},
     )
+
+
+def _open(name: str, layers: Sequence[Layer]) -> tuple[ir.Graph, list[ir.Value], list[ir.Value]]:
+    """A graph with the inputs features_b and weights_b of every block."""
+    features, weights = [], []
+    for b, layer in enumerate(layers, 1):
+        features.append(tensor_input(f"features_{b}", FLOAT, [1, layer.channels, layer.height, layer.width]))
+        weights.append(tensor_input(f"weights_{b}", FLOAT, ["K", layer.channels]))
+    return new_graph(name, [*features, *weights]), features, weights
+
+
+def _fused(op: Ops, maps: Sequence[tuple[ir.Value, ir.Value]]) -> ir.Value:
+    """The heat map [K, H, W] in [0, 1] from visualization maps [K, 1, H, W] and whether they have evidence."""
+    fused, started = maps[0]
+    for visualization, has_evidence in maps[1:]:
+        above = op.Cast(op.Greater(visualization, _otsu(op, visualization)), to=FLOAT)
+        first = op.Sub(1.0, started)  # the first block with evidence stays unmasked
+        gate = op.Max(above, first)
+        # a block without evidence leaves the sum as it is (products with 0 and 1: Where is slow on CPUs)
+        joined = op.Mul(op.Add(fused, visualization), op.Mul(gate, has_evidence))
+        fused = op.Add(joined, op.Mul(fused, op.Sub(1.0, has_evidence)))
+        started = op.Max(started, has_evidence)
+    peak = op.ReduceMax(fused, [1, 2, 3], keepdims=1)
+    heatmap = op.Div(fused, op.Where(op.Greater(peak, 0.0), peak, 1.0))
+    squeezed: ir.Value = op.Squeeze(heatmap, op.constant([1]))
+    return squeezed
 
 
 def _visualization_map(
@@ -65,13 +92,19 @@ def _visualization_map(
     rows = op.Reshape(centred, op.constant([layer.channels, layer.height * layer.width]))
     summed = op.Reshape(op.MatMul(weights, rows), op.constant([-1, 1, layer.height, layer.width]))
     wide = upsample(op, summed, spec.height, spec.width)
-    least = op.ReduceMin(wide, [1, 2, 3], keepdims=1)
-    extent = op.Sub(op.ReduceMax(wide, [1, 2, 3], keepdims=1), least)
     possible = op.MatMul(op.Abs(weights), op.ReduceMax(op.Abs(rows), [1], keepdims=1))
     limit = op.Mul(op.Reshape(possible, op.constant([-1, 1, 1, 1])), FLAT)
+    return _scaled(op, wide, limit)
+
+
+def _scaled(op: Ops, wide: ir.Value, limit: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Maps [K, 1, H, W] scaled to [0, 1], all 0 where the range is at most the limit, and whether it is over it."""
+    least = op.ReduceMin(wide, [1, 2, 3], keepdims=1)
+    extent = op.Sub(op.ReduceMax(wide, [1, 2, 3], keepdims=1), least)
     has_evidence = op.Greater(extent, limit)
-    scaled = op.Div(op.Sub(wide, least), op.Where(has_evidence, extent, 1.0))
-    return op.Where(has_evidence, scaled, 0.0), op.Cast(has_evidence, to=FLOAT)
+    found = op.Cast(has_evidence, to=FLOAT)
+    factor = op.Div(found, op.Where(has_evidence, extent, 1.0))
+    return op.Mul(op.Sub(wide, least), factor), found
 
 
 def _otsu(op: Ops, maps: ir.Value) -> ir.Value:
@@ -81,7 +114,7 @@ def _otsu(op: Ops, maps: ir.Value) -> ir.Value:
     """
     double = ir.DataType.DOUBLE
     levels = op.Min(op.Floor(op.Mul(maps, float(OTSU_BINS))), float(OTSU_BINS - 1))
-    bins = op.Cast(op.Reshape(levels, op.constant([0, -1])), to=ir.DataType.INT64)
+    bins = op.Cast(op.Reshape(levels, op.constant([0, -1])), to=ir.DataType.INT32)
     empty = op.Expand(0.0, op.Concat(op.Shape(maps, end=1), op.constant([OTSU_BINS]), axis=0))
     ones = op.Expand(1.0, op.Shape(bins))
     histogram = op.Cast(op.ScatterElements(empty, bins, ones, axis=1, reduction="add"), to=double)

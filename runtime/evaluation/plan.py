@@ -39,7 +39,8 @@ class Variant:
         title = method_named(self.method).title
         if rest == "mu=adaptive":
             return "Ada-SISE"
-        return f"{title}, {rest.replace('mu=', 'μ = ')}" if rest else title
+        words = rest.replace("mu=", "μ = ").replace("passes=", "passes = ").replace(" passes", ", passes")
+        return f"{title}, {words}" if rest else title
 
 
 def _words(value: Any) -> str:
@@ -49,9 +50,12 @@ def _words(value: Any) -> str:
 
 
 def variants(
-    methods: Sequence[str], mus: Sequence[float | str], settings: Mapping[str, Mapping[str, Any]]
+    methods: Sequence[str],
+    mus: Sequence[float | str],
+    settings: Mapping[str, Mapping[str, Any]],
+    passes: Sequence[int] = (),
 ) -> tuple[Variant, ...]:
-    """The methods with their parameters; SISE once for every μ.
+    """The methods with their parameters; SISE once for every μ, and with the first of them for every budget of passes.
 
     Raises
     ------
@@ -64,9 +68,12 @@ def variants(
     found: list[Variant] = []
     for name, method in known.items():
         given = settings.get(name, {})
-        for mu in mus if name == "sise" else [None]:
-            own = given if mu is None else {"mu": check_mu(mu), **given}
-            found.append(Variant(name, method.complete(own)))
+        if name != "sise":
+            found.append(Variant(name, method.complete(given)))
+            continue
+        sets: list[dict[str, Any]] = [{"mu": check_mu(mu)} for mu in mus]
+        sets += [{"mu": check_mu(mus[0]), "passes": whole_number("passes", n, 0)} for n in passes]
+        found += [Variant(name, method.complete({**own, **given})) for own in sets]
     if not found:
         raise ParameterError("no methods are given")
     return tuple(found)

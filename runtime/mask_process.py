@@ -1,0 +1,99 @@
+"""A Gaussian process over masks: what the network would answer to masks that nobody scored (docs/budget.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOISE = 1e-2
+"""Variance of the confidences' own unevenness, in units of the process's variance."""
+FREQUENCIES = 256
+"""Random frequencies that draw functions from the prior."""
+
+Array = NDArray[np.floating]
+
+
+class MaskProcess:
+    """Gaussian process with a Matérn 3/2 kernel, k = (1 + √3 r) exp(-√3 r), whose observed masks are added one by one.
+
+    The kernel matrix is never made whole: adding mask i costs one column of it and one row of the pivoted Cholesky
+    factor, O(M·(d + n)) for M masks of d numbers, n of them observed.
+
+    Parameters
+    ----------
+    vectors : float [M, d], a mask each; r is their Euclidean distance.
+    capacity : masks that will be observed at most.
+    """
+
+    def __init__(self, vectors: Array, capacity: int) -> None:
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        count = len(self.vectors)
+        self.variance: NDArray[np.float32] = np.ones(count, np.float32)
+        self.observed: list[int] = []
+        self._squares = np.einsum("md,md->m", self.vectors, self.vectors)
+        self._rows = np.zeros((capacity, count), np.float32)  # L^-1 K[observed], with K + noise = L L^T
+        self._factor = np.zeros((capacity, capacity))  # L
+        self._white = np.zeros((0, 0))  # L^-1 (values, 1), as far as `mean` has come
+
+    def observe(self, mask: int) -> None:
+        """Add a mask to the observed ones; `variance` [M] becomes what is left, in units of the process's variance."""
+        n = len(self.observed)
+        head = self._rows[:n, mask].copy()
+        own = float(np.sqrt(max(float(self.variance[mask]), 0.0) + NOISE))
+        row = (self._column(mask) - head @ self._rows[:n]) / own
+        self._rows[n] = row
+        self._factor[n, :n], self._factor[n, n] = head, own
+        self.variance = np.maximum(self.variance - row * row, 0.0)
+        self.observed.append(mask)
+
+    def mean(self, values: Array) -> tuple[Array, Array]:
+        """The posterior mean of all masks from the observed ones' values.
+
+        Parameters
+        ----------
+        values : float [K, n], K functions at the observed masks, in the order in which they were added; from one call
+            to the next only new ones may join them.
+
+        Returns
+        -------
+        mean [K, M], about a constant that is estimated with it (generalised least squares), and the process's variance
+        [K] of greatest likelihood.
+        """
+        n = len(self.observed)
+        self._white = self._forward(np.vstack([values, np.ones(n)]).T, self._white)
+        y, ones = self._white[:, :-1], self._white[:, -1]
+        level = ones @ y / (ones @ ones)
+        rest = y - np.outer(ones, level)
+        mean = level[:, None] + rest.T.astype(np.float32) @ self._rows[:n]
+        return mean, np.einsum("nk,nk->k", rest, rest) / n
+
+    def deviations(self, count: int, rng: np.random.Generator) -> Array:
+        """Draws from the posterior, less its mean, float [count, M], in units of the process's standard deviation.
+
+        A draw from the prior by random Fourier features (the Matérn's spectral density is Student's t with 3 degrees of
+        freedom), conditioned by Matheron's rule (Wilson et al., ICML 2020, arXiv 2002.09309).
+        """
+        n, size = len(self.observed), self.vectors.shape[1]
+        frequencies = rng.standard_normal((size, FREQUENCIES)) * np.sqrt(3 / rng.chisquare(3, FREQUENCIES))
+        phase = self.vectors @ frequencies.astype(np.float32)
+        waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) / np.float32(np.sqrt(FREQUENCIES))
+        prior = rng.standard_normal((count, 2 * FREQUENCIES)).astype(np.float32) @ waves.T
+        seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((count, n))
+        pull = self._forward(seen.T, np.zeros((0, 0))).astype(np.float32)
+        return prior - pull.T @ self._rows[:n]
+
+    def _forward(self, right: Array, known: Array) -> NDArray[np.float64]:
+        """L^-1 right, [n, k], of which the first rows may be known already."""
+        found = np.empty(right.shape)
+        if len(known):
+            found[: len(known)] = known
+        for i in range(len(known), len(right)):
+            found[i] = (right[i] - self._factor[i, :i] @ found[:i]) / self._factor[i, i]
+        return found
+
+    def _column(self, mask: int) -> NDArray[np.float32]:
+        """k of all masks with one."""
+        inner = self.vectors @ self.vectors[mask]
+        r = np.sqrt(3 * np.maximum(self._squares + self._squares[mask] - 2 * inner, 0.0))
+        column: NDArray[np.float32] = (1 + r) * np.exp(-r)
+        return column

@@ -1,0 +1,450 @@
+"""SISE within a budget: the process against closed forms, its graphs against torch, its limits by counting."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_sise
+import torch
+import torch.nn.functional as F
+from conftest import tiny_model
+
+import sise_ort
+from sise_ort.errors import BundleError, ParameterError
+from sise_ort.exporter.phases.sketch import cell_means, grid
+from sise_ort.runtime.budget import SPREAD, AnytimeScoring, Budget, correlation, moments
+from sise_ort.runtime.mask_process import NOISE, MaskProcess
+from sise_ort.runtime.method import Question
+from sise_ort.runtime.scoring import Masks
+from sise_ort.runtime.sise import run_sise
+from sise_ort.selection import select_maps
+
+Array = Any
+
+
+@pytest.fixture(scope="module")
+def explainer(tmp_path_factory: pytest.TempPathFactory) -> sise_ort.Explainer:
+    """Three blocks with 32, 48 and 64 maps; about half of them speak for a class."""
+    import onnx
+
+    folder = tmp_path_factory.mktemp("budget")
+    onnx.save(tiny_model(seed=3, width=4), folder / "tiny.onnx")
+    sise_ort.export(folder / "tiny.onnx", folder / "tiny.sise", normalize="tf")
+    return sise_ort.load(folder / "tiny.sise", provider="cpu", batch_size=4)
+
+
+def matern(a: Array, b: Array) -> Array:
+    r = np.sqrt(3.0) * np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=-1)
+    return (1 + r) * np.exp(-r)
+
+
+def observed_process(seed: int = 0, count: int = 60, seen: int = 15) -> tuple[MaskProcess, Array, list[int]]:
+    points = np.random.default_rng(seed).normal(0, 0.5, (count, 5))
+    process, places = MaskProcess(points, seen), list(range(0, 3 * seen, 3))
+    for place in places:
+        process.observe(place)
+    return process, points, places
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_process_against_the_closed_form(seed: int) -> None:
+    """Posterior mean with an estimated constant, variance and scale by dense linear algebra in float64."""
+    process, points, places = observed_process(seed)
+    values = np.random.default_rng(seed + 9).normal(2, 1, (2, len(places)))
+    mean, scale = process.mean(values)
+    k = matern(points, points[places])
+    inverse = np.linalg.inv(k[places] + NOISE * np.eye(len(places)))
+    for y, m, s in zip(values, mean, scale, strict=True):
+        level = (inverse @ y).sum() / inverse.sum()
+        np.testing.assert_allclose(m, level + k @ inverse @ (y - level), atol=1e-4)
+        assert s == pytest.approx((y - level) @ inverse @ (y - level) / len(y), rel=1e-4)
+    variance = 1 - np.einsum("mi,ij,mj->m", k, inverse, k)
+    np.testing.assert_allclose(process.variance, variance, atol=1e-4)
+
+
+def test_process_learns_step_by_step() -> None:
+    """Asking for the mean after every observation gives what asking once gives."""
+    whole, points, places = observed_process()
+    values = np.random.default_rng(1).normal(size=(2, len(places)))
+    grown = MaskProcess(points, len(places))
+    for n, place in enumerate(places, 1):
+        grown.observe(place)
+        mean, scale = grown.mean(values[:, :n])
+    once = whole.mean(values)
+    np.testing.assert_allclose(mean, once[0], atol=1e-6)
+    np.testing.assert_allclose(scale, once[1], rtol=1e-6)
+
+
+def test_process_draws_from_its_posterior() -> None:
+    """Mean 0 and the posterior's covariance, up to the random features' and the draws' own error."""
+    process, points, places = observed_process()
+    draws = np.concatenate([process.deviations(500, np.random.default_rng(seed)) for seed in range(20)])
+    k, own = matern(points, points[places]), matern(points, points)
+    covariance = own - k @ np.linalg.inv(k[places] + NOISE * np.eye(len(places))) @ k.T
+    assert np.abs(draws.mean(axis=0)).max() < 0.05
+    found = np.cov(draws.T)
+    assert np.abs(found - covariance).max() < 0.08
+    assert np.sqrt(((found - covariance) ** 2).mean()) < 0.02
+
+
+def test_moments_of_a_fourth_power() -> None:
+    """Against Gauss-Hermite quadrature, where nothing is clipped; raw scores stay as they are."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(20)
+    mean, variance = np.array([0.2, 0.5, 0.7]), np.array([0.01, 0.005, 0.002])
+    powers = (mean[:, None] + np.sqrt(variance)[:, None] * nodes) ** 4
+    first = powers @ weights / weights.sum()
+    second = powers**2 @ weights / weights.sum()
+    expected, spread = moments(mean, variance, True)
+    np.testing.assert_allclose(expected, first, rtol=1e-9)
+    np.testing.assert_allclose(spread, second - first**2, rtol=1e-9)
+    expected, spread = moments(np.array([-1.0, 2.0]), np.array([0.5, 3.0]), False)
+    assert expected.tolist() == [-1.0, 2.0] and spread.tolist() == [0.5, 3.0]
+    expected, spread = moments(np.array([1.5, -1.0]), np.array([2.0, 0.0]), True)
+    assert expected.tolist() == [1.0, 0.0] and spread.tolist() == [0.0, 0.0]  # a confidence stays in [0, 1]
+
+
+def test_cells() -> None:
+    np.testing.assert_allclose(cell_means(2, 3), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
+    for cells, length in ((14, 224), (14, 225), (5, 5), (1, 9)):
+        matrix = cell_means(cells, length)
+        np.testing.assert_allclose(matrix.sum(axis=1), 1)
+        np.testing.assert_allclose(matrix.sum(axis=0), cells / length)
+    assert grid(224, 224) == (14, 14) and grid(256, 1600) == (6, 35) and grid(3, 3000) == (1, 443)
+
+
+def test_sketch_against_torch(explainer: sise_ort.Explainer, frame: Any) -> None:
+    model = explainer.model
+    extracted = model.extract(model.upload(frame), [0, 2], 1.0)
+    wanted = [np.array([1, 4, 7]), np.array([], np.int64), np.arange(64)]
+    sketch = model.sketch(extracted.features, wanted, extracted.pooled_gradients[-1])
+    rows, columns = grid(32, 48)
+    spec = explainer.manifest.input
+    found = 0
+    for maps, index in zip(extracted.features, wanted, strict=True):
+        for k in index:
+            a = torch.tensor(maps.numpy()[0, k].astype(np.float64))
+            extent = a.max() - a.min()
+            mask = (a - a.min()) / torch.clamp(extent, min=1e-30)
+            wide = F.interpolate(mask[None, None], size=(32, 48), mode="bilinear", align_corners=False)[0, 0]
+            down, across = (torch.tensor(cell_means(c, n)) for c, n in ((rows, 32), (columns, 48)))
+            np.testing.assert_allclose(sketch.cells[found], (down @ wide @ across.T).ravel(), atol=1e-5)
+            assert sketch.extent[found] == pytest.approx(float(extent), rel=1e-5)
+            rough = mask.diff(dim=0).abs().mean() + mask.diff(dim=1).abs().mean()
+            np.testing.assert_allclose(sketch.texture[found], [rough, (mask**2).mean()], atol=1e-5)
+            found += 1
+    assert found == len(sketch.cells) and sketch.pixels == spec.height * spec.width
+    last = torch.tensor(extracted.features[-1].numpy()[0].astype(np.float64))
+    for alpha, evidence in zip(extracted.pooled_gradients[-1], sketch.evidence, strict=True):
+        cam = torch.relu(torch.einsum("n,nhw->hw", torch.tensor(alpha.astype(np.float64)), last))
+        wide = F.interpolate(cam[None, None], size=(32, 48), mode="bilinear", align_corners=False)[0, 0]
+        expected = (down @ wide @ across.T).ravel().numpy()
+        np.testing.assert_allclose(evidence, expected, atol=1e-5 * max(1.0, expected.max()))
+
+
+def test_draft_is_the_fusion_at_half_the_size(explainer: sise_ort.Explainer, frame: Any) -> None:
+    model = explainer.model
+    extracted = model.extract(model.upload(frame), [0], 1.0)
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        weights = [
+            rng.exponential(1, (2, layer.channels)).astype(np.float32) * (rng.random() < 0.7)
+            for layer in explainer.manifest.layers
+        ]
+        drafts = model.draft(extracted.features, weights)
+        assert drafts.shape == (2, 16, 24)
+        for k in range(2):
+            maps = [
+                reference_sise.mask_of(np.tensordot(w[k].astype(np.float64), f.numpy()[0], 1), (16, 24))
+                if w[k].any()
+                else None
+                for w, f in zip(weights, extracted.features, strict=True)
+            ]
+            expected = reference_sise.fuse(maps)
+            np.testing.assert_allclose(drafts[k], 0 if expected is None else expected, atol=1e-4)
+
+
+def test_masks_in_one_row() -> None:
+    chosen = [
+        np.array([[1, 0, 1], [0, 0, 1]], bool),
+        np.array([[0, 0], [0, 0]], bool),
+        np.array([[0, 1], [1, 0]], bool),
+    ]
+    masks = Masks.of(chosen)
+    assert masks.block.tolist() == [0, 0, 2, 2] and masks.index.tolist() == [0, 2, 0, 1]
+    assert [w.tolist() for w in masks.wanted] == [[0, 2], [], [0, 1]]
+    assert masks.chosen.tolist() == [[True, True, False, True], [False, True, True, False]]
+    assert masks.counts() == [(2, 0, 1), (1, 0, 1)] and masks.counts([1, 2]) == [(1, 0, 0), (1, 0, 1)]
+    assert masks.gather([np.array([5, 6, 7]), np.array([8, 9]), np.array([3, 4])]).tolist() == [5, 7, 3, 4]
+    weights = masks.weights(np.array([[2.0, 1.0, 0.0, 4.0]]), np.array([1.0, 2.0, 1.0, 8.0]))
+    assert [w.tolist() for w in weights] == [[[1.0, 0.0, 0.25]], [[0.0, 0.0]], [[0.0, 1.0]]]
+
+
+def test_enough_passes_change_nothing(explainer: sise_ort.Explainer, frame: Any) -> None:
+    full = explainer.explain(frame)
+    count = sum(full.mask_counts)
+    assert count > 8
+    for passes in (count, 1000):
+        result = explainer.explain(frame, passes=passes)
+        assert result.heatmap.tobytes() == full.heatmap.tobytes() and result.notes == full.notes
+        assert result.facts == {} and result.forward_passes == full.forward_passes
+    # with a deadline that never comes, all masks are scored too, in another order
+    result = explainer.explain(frame, deadline=1e6)
+    assert result.facts == {"masks": count, "scored": count, "agreement": 1.0, "stopped_by": "complete"}
+    np.testing.assert_allclose(result.heatmap, full.heatmap, atol=1e-4)
+    assert result.notes == full.notes
+
+
+@pytest.mark.parametrize("passes", [1, 3, 8, 11])
+def test_passes_are_kept(explainer: sise_ort.Explainer, frame: Any, passes: int) -> None:
+    result, again = (explainer.explain(frame, passes=passes) for _ in range(2))
+    assert result.forward_passes == 1 + passes and sum(result.mask_counts) == passes
+    assert result.facts["scored"] == passes and result.facts["stopped_by"] == "passes"
+    assert 0 < result.facts["agreement"] <= 1
+    assert any("the others predicted" in note for note in result.notes)
+    assert result.heatmap.tobytes() == again.heatmap.tobytes()
+    assert result.heatmap.max() == 1.0 and result.heatmap.min() >= 0.0 and result.heatmap.shape == (32, 48)
+    other = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=1).explain(frame, passes=passes)
+    assert (
+        other.forward_passes == 1 + passes
+    )  # the batch changes when the process learns, not what it may spend
+
+
+def test_prediction_beats_leaving_out(explainer: sise_ort.Explainer) -> None:
+    """On eight pictures, half of the masks and a prediction are nearer to the full map than the paper's threshold with
+    as many masks, and the more are scored the nearer."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[0:32, 0:48]
+    ours, theirs = [], []
+    for _ in range(8):
+        y, x, a, b = rng.uniform(3, 9, 4)
+        waves = 128 + 90 * np.sin(rows / y + a)[..., None] * np.cos(columns[..., None] / np.array([x, b, 6]))
+        picture = np.clip(waves + rng.normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+        full = explainer.explain(picture)
+        count = sum(full.mask_counts)
+        maps = [explainer.explain(picture, passes=n).heatmap for n in (count // 2, count - 1)]
+        ours.append([correlation(m, full.heatmap) for m in maps])
+        few = next(
+            r for mu in np.linspace(0, 0.99, 100)
+            if sum((r := explainer.explain(picture, mu=float(mu))).mask_counts) <= count // 2
+        )  # fmt: skip
+        theirs.append(correlation(few.heatmap, full.heatmap))
+    half, nearly = np.mean(ours, axis=0)
+    assert nearly > half > np.mean(theirs)
+    assert nearly > 0.98
+
+
+def test_no_pass_at_all(explainer: sise_ort.Explainer, frame: Any) -> None:
+    """The pooled gradients are the weights then."""
+    result = explainer.explain(frame, 2, passes=0)
+    assert result.forward_passes == 1 and result.facts["scored"] == 0 and result.facts["agreement"] is None
+    assert any("pooled gradients alone" in note for note in result.notes)
+    model = explainer.model
+    extracted = model.extract(model.upload(frame), [2], 1.0)
+    maps = []
+    for alpha, features, span in zip(
+        extracted.pooled_gradients, extracted.features, extracted.spans, strict=True
+    ):
+        weight = np.where((alpha[0] > 0) & (span > 1e-5), alpha[0], 0.0).astype(np.float64)
+        summed = np.tensordot(weight, features.numpy()[0], 1)
+        maps.append(reference_sise.mask_of(summed, (32, 48)) if np.ptp(summed) > 0 else None)
+    np.testing.assert_allclose(result.heatmap, reference_sise.fuse(maps), atol=1e-4)
+
+
+class Watch:
+    """A clock that only moves when work is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Any, mask: float, finish: float) -> None:
+        self.now, self.batches = 100.0, []
+        score_maps, fuse = model.score_maps, model.fuse
+
+        def slow_scores(image: Any, chosen: Any) -> Any:
+            self.batches.append(sum(len(index) for _, index in chosen))
+            self.now += mask * self.batches[-1]
+            return score_maps(image, chosen)
+
+        def slow_fuse(*arguments: Any) -> Any:
+            self.now += finish
+            return fuse(*arguments)
+
+        monkeypatch.setattr(model, "score_maps", slow_scores)
+        monkeypatch.setattr(model, "fuse", slow_fuse)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def run_with(explainer: sise_ort.Explainer, frame: Any, budget: Budget, elapsed: float = 0.02) -> Any:
+    """run_sise, `elapsed` seconds after the explanation began."""
+    model = explainer.model
+    image = model.upload(frame)
+    extracted = model.extract(image, [2], 1.0)
+    started = budget.clock() - elapsed
+    return run_sise(model, image, extracted, [Question(2)], 0.0, budget=budget, started=started)
+
+
+@pytest.mark.parametrize(("deadline", "least"), [(0.10, 3), (0.14, 6), (0.16, 8)])
+def test_deadline(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch, deadline: float, least: int
+) -> None:
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    for _ in range(3):  # the first time, the pace is not known
+        began = watch.now
+        run = run_with(fresh, frame, Budget(deadline=deadline, clock=watch))
+        assert run.answers[0].facts["stopped_by"] == "deadline"
+        assert watch.now - began + 0.02 <= deadline + 1e-9
+        assert run.masks == sum(watch.batches)
+        assert (
+            watch.now - began + 0.02 > deadline - 0.01 - 0.02
+        )  # and no more than a mask and a finish is left over
+        watch.batches.clear()
+    assert run.masks >= least
+
+
+def test_deadline_shorter_than_a_mask(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu")
+    watch = Watch(monkeypatch, fresh.model, mask=1.0, finish=0.02)
+    fresh.model.pace.note("mask", 1.0)
+    run = run_with(fresh, frame, Budget(deadline=0.5, clock=watch))
+    assert run.masks == 0 and not watch.batches and run.answers[0].facts["stopped_by"] == "deadline"
+    assert run.answers[0].heatmap.max() == 1.0
+
+
+def test_deadline_and_passes_together(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu")
+    watch = Watch(monkeypatch, fresh.model, mask=0.001, finish=0.0)
+    run = run_with(fresh, frame, Budget(passes=5, deadline=10.0, clock=watch), elapsed=0.001)
+    assert run.masks == 5 and run.answers[0].facts["stopped_by"] == "passes"
+
+
+def test_tolerance_stops_early(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sise_ort.runtime.budget.FIRST_ROUND", 4)
+    monkeypatch.setattr("sise_ort.runtime.budget.ROUND", 2)
+    full = explainer.explain(frame)
+    loose = explainer.explain(frame, tolerance=0.2)
+    assert loose.facts["stopped_by"] == "tolerance" and loose.facts["agreement"] >= 0.8
+    assert sum(loose.mask_counts) < sum(full.mask_counts)
+    strict = explainer.explain(frame, tolerance=1e-9)
+    assert strict.facts["stopped_by"] in ("complete", "tolerance")
+    assert sum(strict.mask_counts) >= sum(loose.mask_counts)
+
+
+def test_several_classes_share_a_budget(explainer: sise_ort.Explainer, frame: Any) -> None:
+    together = explainer.explain(frame, [0, 1, 2], passes=12)
+    assert {r.forward_passes for r in together} == {13}
+    full = explainer.explain(frame, [0, 1, 2])
+    for few, all_of_them in zip(together, full, strict=True):
+        assert few.facts["masks"] == sum(all_of_them.mask_counts)
+        assert few.facts["scored"] == sum(few.mask_counts) <= 12
+        assert correlation(few.heatmap, all_of_them.heatmap) > 0.5
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "none"])
+def test_other_heads(tmp_path: Path, frame: Any, head: str) -> None:
+    import onnx
+
+    onnx.save(tiny_model(seed=4, width=4), tmp_path / "tiny.onnx")
+    sise_ort.export(tmp_path / "tiny.onnx", tmp_path / "tiny.sise", normalize="tf", head=head)
+    explainer = sise_ort.load(tmp_path / "tiny.sise", provider="cpu")
+    full = explainer.explain(frame, 1)
+    result = explainer.explain(frame, 1, passes=sum(full.mask_counts) - 2)
+    assert correlation(result.heatmap, full.heatmap) > 0.9
+
+
+def test_nothing_speaks_for_the_class(explainer: sise_ort.Explainer, frame: Any) -> None:
+    """No candidate: the same zero map and notes as without a budget."""
+    model = explainer.model
+    image = model.upload(frame)
+    extracted = model.extract(image, [0], 1.0)
+    silent = dataclasses.replace(
+        extracted, pooled_gradients=[-np.abs(alpha) for alpha in extracted.pooled_gradients]
+    )
+    run = run_sise(model, image, silent, [Question(0)], 0.0, budget=Budget(passes=4))
+    assert not run.answers[0].heatmap.any() and run.passes == 0
+    assert any("no evidence" in note for note in run.answers[0].notes)
+
+
+def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) -> None:
+    """The first choice of each round is what the documented rule says, computed from dense matrices."""
+    model = explainer.model
+    image = model.upload(frame)
+    extracted = model.extract(image, [2], 1.0)
+    masks = Masks.of(
+        [
+            select_maps(alpha[0], spans)[None]
+            for alpha, spans in zip(extracted.pooled_gradients, extracted.spans, strict=True)
+        ]
+    )
+    search = AnytimeScoring(
+        model, image, extracted, masks, extracted.pooled_gradients, lambda z, psi: psi[:, 2][None].astype(np.float64),
+        True, Budget(passes=17), 0.0,
+    )  # fmt: skip
+    points = search._process.vectors.astype(np.float64)
+    k = matern(points, points)
+    search.run()
+    order = search._process.observed
+    assert len(order) == min(17, len(points)) and len(set(order)) == len(order)
+    last = masks.block[order[0]]
+    assert last == masks.block.max()  # the deepest block first: half of the first masks are its
+    places = order[:16]
+    inverse = np.linalg.inv(k[np.ix_(places, places)] + NOISE * np.eye(16))
+    values = search._values[0, :16] ** 0.25
+    level = (inverse @ values).sum() / inverse.sum()
+    mean = level + k[:, places] @ inverse @ (values - level)
+    scale = (values - level) @ inverse @ (values - level) / 16
+    variance = SPREAD * scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
+    expected, spread = moments(mean, np.maximum(variance, 0), True)
+    expected[places] = search._values[0, :16]
+    cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells.astype(
+        np.float64
+    )
+    effect = cells / cells.mean(axis=1, keepdims=True) - 1
+    stake = np.zeros(len(points))
+    for b in np.unique(masks.block):
+        here = masks.block == b
+        size = np.linalg.norm((expected[here, None] * effect[here]).sum(axis=0))
+        stake[here] = spread[here] * (2.0 ** (b - last) * np.linalg.norm(effect[here], axis=1) / size) ** 2
+    stake[places] = -1
+    assert order[16] == int(np.argmax(stake))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"passes": -1}, "passes is -1"),
+        ({"passes": 2.5}, "passes is 2.5"),
+        ({"deadline": 0.0}, "deadline is 0.0"),
+        ({"deadline": "soon"}, "deadline is 'soon'"),
+        ({"tolerance": 1.0}, "tolerance is 1.0"),
+    ],
+)
+def test_what_a_budget_cannot_be(
+    explainer: sise_ort.Explainer, frame: Any, parameters: Any, words: str
+) -> None:
+    with pytest.raises(ParameterError, match=words):
+        explainer.explain(frame, **parameters)
+
+
+def test_a_bundle_without_a_sketch(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
+    shutil.copytree(explainer.model.folder, tmp_path / "old.sise")
+    facts = json.loads((tmp_path / "old.sise" / "manifest.json").read_text())
+    for name in ("sketch.onnx", "draft.onnx"):
+        del facts["files"][name]
+        (tmp_path / "old.sise" / name).unlink()
+    (tmp_path / "old.sise" / "manifest.json").write_text(json.dumps(facts))
+    old = sise_ort.load(tmp_path / "old.sise", provider="cpu")
+    assert old.explain(frame).heatmap.any()
+    with pytest.raises(BundleError, match=r"lacks sketch\.onnx, which a budget needs: export it again"):
+        old.explain(frame, passes=4)
