@@ -180,7 +180,7 @@ def main() -> None:
 
 def write_page(summaries: dict[str, Summary], chances: dict[str, str], workers: int) -> str:
     """docs/results.md."""
-    machine = f"{os.cpu_count()} cores of an x86-64 machine ({_processor()})"
+    machine = f"{os.cpu_count()} cores of an x86-64 machine ({processor()})"
     parts = [
         "# Which method to trust, at which price",
         "Every method of sise-ort on real networks and pictures, by every metric of the SISE paper, on ONNX Runtime "
@@ -270,7 +270,7 @@ def claims(summaries: dict[str, Summary]) -> str:
     return "\n\n".join(text)
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         names = [
             line.split(":", 1)[1]
