@@ -29,7 +29,7 @@ from sise_ort.runtime.evaluation.measure import Judge
 from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 from sise_ort.runtime.method import confidences
-from sise_ort.runtime.scoring import Masks, score_feature_maps
+from sise_ort.runtime.scoring import Job, Masks, score_one
 from sise_ort.selection import select_maps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,15 +60,14 @@ class Everything:
         self.extracted = model.extract(self.image, [question.index], contrast)
         self.alphas = [alpha[0] for alpha in self.extracted.pooled_gradients]
         self.masks = Masks.of([c[None] for c in self.chosen(0.0)])
-        scored = score_feature_maps(
-            model,
+        job = Job(
             self.image,
             self.extracted.features,
             self.masks.wanted,
             lambda z, psi: confidences(z, psi, [question]),
         )
-        self.values = np.concatenate(scored.values, axis=1)
-        self.mass = np.concatenate(scored.extent) * np.concatenate(scored.total)
+        score_one(model, job)
+        self.values, self.mass = job.values, job.extent * job.total
         self.full = self.fused(np.ones(len(self.mass), bool))
 
     def chosen(self, mu: float | str) -> list[Chosen]:

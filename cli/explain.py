@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sise_ort.cli.options import Mu
+
+if TYPE_CHECKING:
+    from sise_ort.explanation import Explanation
 
 
 @click.command("explain")
@@ -99,7 +104,6 @@ def command(
     import sise_ort
     from sise_ort.cli.console import progress_bar, say
     from sise_ort.cli.options import method_parameters
-    from sise_ort.explanation import Explanation
 
     if "positive" in labels and (len(labels) > 1 or indices):
         raise click.UsageError("--target positive stands alone")
@@ -116,28 +120,26 @@ def command(
     target: Any = list(labels) + list(indices) or None
     if labels == ("positive",):
         target = "positive"
-    stems = Counter(Path(p).stem for p in pictures)
-    seen: Counter[str] = Counter()
+    names = _names(pictures)
+    bar: list[Any] = [None]
+    many = explainer.explain_many(
+        pictures,
+        target,
+        method=method,
+        errors="return",
+        progress=lambda done, everything: bar[0] and bar[0](done, everything),
+        **parameters,
+    )
     failed = 0
-    for number, picture in enumerate(pictures, 1):
-        title = f"[{number}/{len(pictures)}] {picture}"
-        stem = Path(picture).stem
-        seen[stem] += 1
-        name = f"{stem}-{seen[stem]}" if stems[stem] > 1 else stem
-        try:
-            with progress_bar(title) as progress:
-                results = explainer.explain(picture, target, method=method, progress=progress, **parameters)
-        except sise_ort.FrameError as error:
-            failed += 1
-            say(f"{title}: failed: {error}")
-            continue
-        if isinstance(results, Explanation):
-            results = [results]
-        if not results:
+
+    def saved(name: str, results: Sequence[Explanation]) -> list[tuple[Explanation, list[Path]]]:
+        stems = [r.file_stem(f"{name}-{r.label}" if target is not None else name) for r in results]
+        return [(r, r.save(folder, stem)) for r, stem in zip(results, stems, strict=True)]
+
+    def tell(title: str, found: list[tuple[Explanation, list[Path]]]) -> None:
+        if not found:
             say(f"{title}: no class is over 0.5")
-        for result in results:
-            stem = result.file_stem(f"{name}-{result.label}" if target is not None else name)
-            files = result.save(folder, stem)
+        for result, files in found:
             price = (
                 f"{sum(result.mask_counts)} masks"
                 if result.mask_counts
@@ -151,5 +153,33 @@ def command(
                 click.echo(json.dumps(record, ensure_ascii=False))
             else:
                 click.echo(files[0])
+
+    with ThreadPoolExecutor(1) as drawing:  # one picture is drawn while the next one is explained
+        last: tuple[str, Future[list[tuple[Explanation, list[Path]]]]] | None = None
+        for number, (picture, name) in enumerate(zip(pictures, names, strict=True), 1):
+            title = f"[{number}/{len(pictures)}] {picture}"
+            with progress_bar(title) as bar[0]:
+                results = next(many)
+            if last is not None:
+                tell(last[0], last[1].result())
+                last = None
+            if isinstance(results, sise_ort.FrameError):
+                failed += 1
+                say(f"{title}: failed: {results}")
+                continue
+            found = results if isinstance(results, list) else [results]
+            last = title, drawing.submit(saved, name, found)
+        if last is not None:
+            tell(last[0], last[1].result())
     if failed:
         raise click.ClickException(f"{failed} of {len(pictures)} pictures could not be explained")
+
+
+def _names(pictures: Sequence[str]) -> list[str]:
+    """File names without endings, numbered where several pictures share one."""
+    stems, seen, names = Counter(Path(p).stem for p in pictures), Counter[str](), []
+    for picture in pictures:
+        stem = Path(picture).stem
+        seen[stem] += 1
+        names.append(f"{stem}-{seen[stem]}" if stems[stem] > 1 else stem)
+    return names

@@ -14,7 +14,7 @@ from sise_ort.errors import ParameterError
 from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.mask_process import MaskProcess
 from sise_ort.runtime.method import Progress, share, whole_number
-from sise_ort.runtime.model import BundleModel, Extracted, Sketch
+from sise_ort.runtime.model import BundleModel, Extracted, Pick, Sketch
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.scoring import Masks, Reading, require_finite_answers
 
@@ -62,9 +62,15 @@ class Budget:
         ):
             raise ParameterError(f"deadline is {self.deadline!r}; it must be a number of seconds over 0")
 
+    @property
+    def limited(self) -> bool:
+        """Whether anything is limited."""
+        return not (self.passes is None and self.deadline is None and self.tolerance is None)
+
     def covers(self, masks: int) -> bool:
-        """Whether so many masks may all be scored."""
-        return self.passes is None or self.passes >= masks
+        """Whether so many masks will all be scored, whatever they answer."""
+        timeless = self.deadline is None and self.tolerance is None
+        return timeless and (self.passes is None or self.passes >= masks)
 
 
 @dataclass(frozen=True)
@@ -219,8 +225,11 @@ class AnytimeScoring:
             order = np.argsort(self._masks.block[part], kind="stable")  # each block's maps together
             sorted_ = part[order]
             blocks = self._masks.block[sorted_]
-            picks = [(self._features[b], self._masks.index[sorted_[blocks == b]]) for b in np.unique(blocks)]
-            scores, confidence, extent, total = self._model.score_maps(self._image, picks)
+            picks = [
+                Pick(self._image, self._features[b], self._masks.index[sorted_[blocks == b]])
+                for b in np.unique(blocks)
+            ]
+            scores, confidence, extent, total = self._model.score_maps(picks)
             values = self._read(scores, confidence)
             require_finite_answers(values)
             self._values = np.concatenate([self._values, values[:, np.argsort(order)]], axis=1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,16 +14,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
-from sise_ort.errors import FrameError, TargetError
+from sise_ort.errors import FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
-from sise_ort.runtime.method import Progress, Question, confidences
+from sise_ort.runtime.method import Attributions, Method, Progress, Question, confidences
 from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.providers import Tensor
+from sise_ort.runtime.targets import POSITIVE, Target, label_of, question, require_sigmoid
 
-Target = None | int | str
-ABSENT = "not:"
-POSITIVE = "positive"
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A frame [H0, W0, C] as given, [H, W, C] as the graphs take it, and how they lie on each other; the moment when
+    preparing it began, and the seconds that it took."""
+
+    picture: NDArray[Any]
+    fitted: NDArray[Any]
+    placement: Placement
+    name: str
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An uploaded picture with its questions; several : the answer is a list; passes : what finding them cost."""
+
+    image: Tensor
+    questions: list[Question]
+    several: bool
+    passes: int
+
+
+def _ahead(prepare: Callable[[Any], _Prepared], frames: Iterable[Any]) -> Iterator[_Prepared | FrameError]:
+    """Frames prepared by a thread that is one frame ahead; FrameErrors in their places."""
+
+    def attempt(frame: Any) -> _Prepared | FrameError:
+        try:
+            return prepare(frame)
+        except FrameError as error:
+            return error
+
+    with ThreadPoolExecutor(1) as thread:
+        following: Future[_Prepared | FrameError] | None = None
+        for frame in frames:
+            present, following = following, thread.submit(attempt, frame)
+            if present is not None:
+                yield present.result()
+        if following is not None:
+            yield following.result()
 
 
 class Explainer:
@@ -126,75 +168,170 @@ class Explainer:
         FrameError, TargetError, ParameterError
         BundleError : the bundle lacks the method's graph; says which export option adds it.
         """
-        started = time.perf_counter()
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
-        picture = read_frame(frame, color)
-        fitted, placement = self._fit(picture)
-        name = str(frame) if isinstance(frame, (str, Path)) else ""
-        every_positive = (
-            isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels
-        )
-        several = every_positive or (isinstance(target, Iterable) and not isinstance(target, str))
-        image = self._model.upload(fitted)
-        prepared_at = time.perf_counter()
-
-        passes = 0
-        if every_positive:
-            questions, passes = self._positive(image), 1
-            if not questions:
-                return []
-        else:
-            asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
-            if not asked:
-                raise TargetError("target is an empty sequence")
-            questions = [self.question(t) for t in asked]
-        way.require(self.manifest, questions)
+        prepared = self._prepare(frame, color)
+        asked = self._ask(self._model.upload(prepared.fitted), target)
+        if not asked.questions:
+            return []
+        way.require(self.manifest, asked.questions)
         given = dict(parameters)
         deadline = given.get("deadline")
         if isinstance(deadline, (int, float)) and not isinstance(deadline, bool) and deadline > 0:
             # it counts from the call on, the method counts from here
-            given["deadline"] = max(deadline - (time.perf_counter() - started), 1e-9)
-        run = way.run(self._model, image, questions, progress, **given)
-        explained_at = time.perf_counter()
+            given["deadline"] = max(deadline - (time.perf_counter() - prepared.started), 1e-9)
+        began = time.perf_counter()
+        run = way.run(self._model, asked.image, asked.questions, progress, **given)
+        ended = time.perf_counter()
+        timings = {**(run.timings or {"explain": ended - began}), "total": ended - prepared.started}
+        results = self._results(prepared, asked, way, parameters, run, timings)
+        return results if asked.several else results[0]
 
+    def explain_many(
+        self,
+        frames: Iterable[Any],
+        target: Target | Sequence[Target] = None,
+        mu: float | str | None = None,
+        *,
+        method: str = "sise",
+        color: str = "rgb",
+        errors: str = "raise",
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Iterator[Explanation | list[Explanation] | FrameError]:
+        """Explain many pictures, in their order; masks of several pictures share their batches.
+
+        The next picture is read while the present one is explained. Without a budget, SISE fills every batch, across
+        blocks and pictures, so that a picture with few masks does not pay for a batch of its own; its result comes when
+        its last mask is scored, which may be after some of the next picture's.
+
+        Parameters
+        ----------
+        frames : pictures as for `explain`; they are taken one by one, so that a generator may be endless.
+        target, mu, method, color, parameters : as for `explain`, for all of them.
+        errors : "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
+        progress : called with (steps done, steps in all) of a picture; the next one may begin before it is done.
+
+        Yields
+        ------
+        What `explain` returns, per picture.
+
+        Raises
+        ------
+        FrameError, TargetError, ParameterError, BundleError : as `explain`.
+        """
+        if errors not in ("raise", "return"):
+            raise ParameterError(f'errors is {errors!r}; it must be "raise" or "return"')
+        way = method_named(method)
+        parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
+        return self._explained(frames, target, way, parameters, color, errors == "return", progress)
+
+    def _explained(
+        self,
+        frames: Iterable[Any],
+        target: Target | Sequence[Target],
+        way: Method,
+        parameters: Mapping[str, Any],
+        color: str,
+        keep_errors: bool,
+        progress: Progress | None,
+    ) -> Iterator[Explanation | list[Explanation] | FrameError]:
+        waiting: deque[tuple[_Prepared, _Asked] | FrameError | None] = deque()
+
+        def pictures() -> Iterator[tuple[Tensor, list[Question]]]:
+            for prepared in _ahead(lambda frame: self._prepare(frame, color), frames):
+                if isinstance(prepared, FrameError):
+                    waiting.append(prepared)
+                    continue
+                asked = self._ask(self._model.upload(prepared.fitted), target)
+                waiting.append((prepared, asked))
+                if asked.questions:
+                    way.require(self.manifest, asked.questions)
+                    yield asked.image, asked.questions
+
+        def settled() -> Iterator[list[Explanation] | FrameError]:
+            """What needs no run, as far as it stands in front."""
+            while waiting:
+                first = waiting[0]
+                if isinstance(first, tuple) and first[1].questions:
+                    return
+                waiting.popleft()
+                if isinstance(first, FrameError) and not keep_errors:
+                    raise first
+                yield first if isinstance(first, FrameError) else []
+
+        for run in way.explain_many(self._model, pictures(), progress, **parameters):
+            yield from settled()
+            first = waiting.popleft()
+            if isinstance(run, FrameError):
+                if not keep_errors:
+                    raise run
+                yield run
+                continue
+            assert isinstance(first, tuple)
+            timings = {**run.timings, "total": first[0].seconds + sum(run.timings.values())}
+            results = self._results(*first, way, parameters, run, timings)
+            yield results if first[1].several else results[0]
+        yield from settled()
+
+    def _prepare(self, frame: Any, color: str) -> _Prepared:
+        started = time.perf_counter()
+        picture = read_frame(frame, color)
+        fitted, placement = self._fit(picture)
+        name = str(frame) if isinstance(frame, (str, Path)) else ""
+        return _Prepared(picture, fitted, placement, name, started, time.perf_counter() - started)
+
+    def _ask(self, image: Tensor, target: Target | Sequence[Target]) -> _Asked:
+        """The questions about an uploaded picture that a target means."""
+        if isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels:
+            return _Asked(image, self._positive(image), several=True, passes=1)
+        several = isinstance(target, Iterable) and not isinstance(target, str)
+        asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
+        if not asked:
+            raise TargetError("target is an empty sequence")
+        return _Asked(image, [self.question(t) for t in asked], several, passes=0)
+
+    def _results(
+        self,
+        prepared: _Prepared,
+        asked: _Asked,
+        way: Method,
+        parameters: Mapping[str, Any],
+        run: Attributions,
+        timings: Mapping[str, float],
+    ) -> list[Explanation]:
+        """An Explanation per answer."""
         asked_for = [answer.question for answer in run.answers]
         confidence = confidences(run.scores[None], self._confidence(run.scores)[None], asked_for)[:, 0]
-        timings = {
-            "prepare": prepared_at - started,
-            **(run.timings or {"explain": explained_at - prepared_at}),
-            "total": time.perf_counter() - started,
-        }
-        nothing = np.zeros((0, *fitted.shape[:2]), np.float32)
-        results = [
+        nothing = np.zeros((0, *prepared.fitted.shape[:2]), np.float32)
+        return [
             Explanation(
                 heatmap=answer.heatmap,
                 visualization_maps=nothing
                 if answer.visualization_maps is None
                 else answer.visualization_maps,
                 mask_counts=answer.mask_counts,
-                forward_passes=passes + run.forward_passes,
+                forward_passes=asked.passes + run.forward_passes,
                 backward_passes=run.backward_passes,
                 target=answer.question.index,
-                label=self._label(answer.question),
+                label=label_of(self.manifest, answer.question),
                 confidence=float(psi),
                 method=way.name,
                 title=way.title,
                 parameters=parameters,
                 facts=answer.facts,
-                timings=timings,
+                timings={"prepare": prepared.seconds, **timings},
                 notes=self.notes + answer.notes,
-                source=name,
+                source=prepared.name,
                 head=self.manifest.head.words,
                 layers=self.manifest.layers,
                 scores=run.scores,
                 model=dict(self._model.facts()),
-                frame=picture,
-                placement=placement,
+                frame=prepared.picture,
+                placement=prepared.placement,
             )
             for answer, psi in zip(run.answers, confidence, strict=True)
         ]
-        return results if several else results[0]
 
     def prepare(self, frame: Any, *, color: str = "rgb") -> tuple[NDArray[Any], Placement]:
         """A frame as the graphs take it, [H, W, C], and how it lies on the original."""
@@ -209,19 +346,9 @@ class Explainer:
         wanted = to_channels(picture, spec.channels).astype(spec.frame_dtype, copy=False)
         return fit_frame(wanted, spec, self.manifest.fit)
 
-    def _positive(self, image: Any) -> list[Question]:
-        if self.manifest.head.kind != "sigmoid":
-            raise TargetError(
-                f'target "positive" means every class over 0.5, which a {self.manifest.head.kind} head does not '
-                "have: its outputs are "
-                + (
-                    "one probability for all classes together"
-                    if self.manifest.head.kind == "softmax"
-                    else "raw scores, not probabilities"
-                )
-            )
-        scores = self._model.whole(image)
-        return [Question(int(i)) for i in np.flatnonzero(scores > 0)]  # sigmoid(z) > 0.5
+    def _positive(self, image: Tensor) -> list[Question]:
+        require_sigmoid(self.manifest)
+        return [Question(int(i)) for i in np.flatnonzero(self._model.whole(image) > 0)]  # sigmoid(z) > 0.5
 
     def question(self, target: Target) -> Question:
         """The class that a target means; None means the top class, which is not known yet (a negative index).
@@ -230,51 +357,7 @@ class Explainer:
         ------
         TargetError
         """
-        classes, labels = self.manifest.head.classes, self.manifest.labels
-        if target is None:
-            return Question(-1)
-        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
-            if not 0 <= target < classes:
-                raise TargetError(
-                    f"target {target} is out of range: the network has classes 0 to {classes - 1}"
-                )
-            return Question(int(target))
-        if not isinstance(target, str):
-            raise TargetError(
-                f"target is {target!r}; an index, a label, None or a sequence of these is needed"
-            )
-        absent = target.startswith(ABSENT) and target not in labels
-        label = target[len(ABSENT) :] if absent else target
-        if absent and self.manifest.head.kind != "sigmoid":
-            raise TargetError(
-                f'target "{target}": only a sigmoid head knows a class\'s absence; a {self.manifest.head.kind} head '
-                + (
-                    "shares its probability among classes: explain the other class"
-                    if self.manifest.head.kind == "softmax"
-                    else "gives raw scores, not probabilities"
-                )
-            )
-        places = [i for i, name in enumerate(labels) if name == label]
-        if not places and absent and not labels and label.isdigit() and int(label) < classes:
-            places = [int(label)]
-        if len(places) == 1:
-            return Question(places[0], absent)
-        if len(places) > 1:
-            raise TargetError(f"label '{label}' names the classes {places}: pass the index (--target-index)")
-        if not labels:
-            raise TargetError(
-                f"label '{label}' is unknown: the bundle has no labels (export --labels FILE); pass an index (--target-index)"
-            )
-        close = difflib.get_close_matches(label, labels, n=3)
-        hint = (
-            f"; did you mean {', '.join(map(repr, close))}?" if close else f"; there are {len(labels)} labels"
-        )
-        raise TargetError(f"there is no label '{label}'{hint}")
-
-    def _label(self, question: Question) -> str:
-        labels = self.manifest.labels
-        name = labels[question.index] if labels else f"class {question.index}"
-        return f"not {name}" if question.absent else name
+        return question(self.manifest, target)
 
     def _confidence(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Ψ of all classes, float64 [classes], from scores [classes]."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.selection import check_mu
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.providers import Tensor
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all)."""
@@ -75,6 +79,8 @@ class Method:
 
     name : as users write it. title : as papers write it. source : where it is defined.
     run : ``(model, image, questions, progress, *, parameters…) -> Attributions``.
+    run_many : ``(model, pictures, progress, *, parameters…) -> iterator of Attributions or FrameError``, for pictures that share
+    their batches; each is an image with its questions. None takes one after the other by `run`.
     graph : the optional phase of the bundle that it needs, "" for none.
     signed : whether it tells a class from its absence.
     """
@@ -85,6 +91,7 @@ class Method:
     run: Callable[..., Attributions]
     graph: str = ""
     signed: bool = True
+    run_many: Callable[..., Iterator[Attributions | FrameError]] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -125,6 +132,23 @@ class Method:
         except ValueError as error:
             kind = "a whole number" if int in kinds else "a number"
             raise ParameterError(f"method {self.name}: {name} is '{text}', not {kind}") from error
+
+    def explain_many(
+        self,
+        model: BundleModel,
+        pictures: Iterable[tuple[Tensor, Sequence[Question]]],
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Iterator[Attributions | FrameError]:
+        """The answers for many pictures, in order; a picture that cannot be explained gives its error."""
+        if self.run_many is not None:
+            yield from self.run_many(model, pictures, progress, **parameters)
+            return
+        for image, questions in pictures:
+            try:
+                yield self.run(model, image, questions, progress, **parameters)
+            except FrameError as error:
+                yield error
 
     def require(self, manifest: Manifest, questions: Sequence[Question]) -> None:
         """Check that the bundle and the questions allow the method.

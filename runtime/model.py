@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ class Extracted:
     spans: list[NDArray[np.float32]]
     features: list[Tensor]
     gradients: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Feature maps [1, N, h, w] of one block of a picture, and which of them are meant."""
+
+    image: Tensor
+    maps: Tensor
+    index: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,9 @@ class BundleModel:
         self._sessions = {
             phase: self.provider.session(self.folder / f"{phase}.onnx", phase=phase) for phase in PHASES
         }
-        plane = (self.batch_size, 1, spec.height, spec.width)
-        self._masks = self.provider.tensor(np.zeros(plane, np.float32))
+        size = (spec.height, spec.width)
+        self._masks = self.provider.tensor(np.zeros((self.batch_size, 1, *size), np.float32))
+        self._masked = self.provider.tensor(np.zeros((self.batch_size, spec.channels, *size), np.float32))
         self.pace = Pace()
 
     def _session(self, phase: str) -> Session:
@@ -138,15 +149,8 @@ class BundleModel:
             [kept[f"gradients_{b}"] for b in blocks],
         )
 
-    def score_maps(
-        self, image: Tensor, chosen: Sequence[tuple[Tensor, NDArray[np.int64]]]
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Score one batch of feature maps as masks.
-
-        Parameters
-        ----------
-        image : the uploaded frame.
-        chosen : feature maps [1, N, h, w] of a block, and which of them; `batch_size` in all at most.
+    def score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
+        """Score one batch of feature maps as masks, `batch_size` at most, of one picture or several.
 
         Returns
         -------
@@ -154,17 +158,25 @@ class BundleModel:
         On a GPU the batch is padded with what the buffer holds, since convolutions plan anew whenever the shape changes.
         """
         extent, total, filled = [], [], 0
-        for maps, index in chosen:
-            rows = Rows(self._masks, filled, len(index))
-            fetched, _ = self._sessions["mask"].run(
-                {"maps": maps, "index": index}, fetch=["range", "total"], into={"masks": rows}
+        for image, own in groupby(
+            picks, key=lambda pick: pick.image
+        ):  # one picture's masks are put on together
+            first = filled
+            for pick in own:
+                rows = Rows(self._masks, filled, len(pick.index))
+                fetched, _ = self._sessions["mask"].run(
+                    {"maps": pick.maps, "index": pick.index}, fetch=["range", "total"], into={"masks": rows}
+                )
+                extent.append(fetched["range"])
+                total.append(fetched["total"])
+                filled += len(pick.index)
+            count = filled - first
+            self._sessions["apply"].run(
+                {"image": image, "masks": Rows(self._masks, first, count)},
+                into={"masked": Rows(self._masked, first, count)},
             )
-            extent.append(fetched["range"])
-            total.append(fetched["total"])
-            filled += len(index)
-        masks = Rows(self._masks, 0, self.batch_size if self.provider.device == "cuda" else filled)
-        _, kept = self._sessions["apply"].run({"image": image, "masks": masks}, keep=["masked"])
-        fetched, _ = self._sessions["predict"].run(kept, fetch=["scores", "confidence"])
+        whole = Rows(self._masked, 0, self.batch_size if self.provider.device == "cuda" else filled)
+        fetched, _ = self._sessions["predict"].run({"masked": whole}, fetch=["scores", "confidence"])
         scores, confidence = fetched["scores"][:filled], fetched["confidence"][:filled]
         return scores, confidence, np.concatenate(extent), np.concatenate(total)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import FrameError
 from sise_ort.runtime.method import Progress
-from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.model import BundleModel, Pick
 from sise_ort.runtime.providers import Tensor
 
+Passed = TypeVar("Passed")
 Reading = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float64]]
 """From scores and confidence, [n, classes] each, to the values of K questions, [K, n]."""
 
@@ -80,69 +83,123 @@ class Masks:
         return found
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Per block: values [K, n_b] of the masked inputs; range [n_b] and total [n_b] of the masks (see mask.onnx).
-    passes : inputs through the network, padding of the last batch included."""
+class Job:
+    """The wanted maps of some blocks of one picture, and what was found for them.
 
-    values: list[NDArray[np.float64]]
-    extent: list[NDArray[np.float64]]
-    total: list[NDArray[np.float64]]
-    passes: int
+    Parameters
+    ----------
+    image : the uploaded frame. features : per block, [1, N_b, h, w]. wanted : per block, indices of the maps.
+    read : from the network's answers to the values of K questions. progress : called with (masks done, in all).
 
-
-def score_feature_maps(
-    model: BundleModel,
-    image: Tensor,
-    features: Sequence[Tensor],
-    wanted: Picks,
-    read: Reading,
-    progress: Progress | None = None,
-) -> Scored:
-    """Score the wanted maps of some blocks in full batches; batches run across blocks.
-
-    Raises
-    ------
-    FrameError : an answer is not finite.
+    Attributes
+    ----------
+    values : float64 [K, M] of the masked inputs, blocks one after the other; extent, total : float64 [M], range and sum
+    of the masks (see mask.onnx). seconds : its share of the time that its batches took.
     """
-    sizes = [len(index) for index in wanted]
-    everything = sum(sizes)
-    extent, total = np.empty(everything), np.empty(everything)
-    empty = np.empty((0, model.manifest.head.classes), np.float32)
-    found = [read(empty, empty)]  # where no map is wanted
-    for start in range(0, everything, model.batch_size):
-        stop = min(start + model.batch_size, everything)
-        scores, confidence, extent[start:stop], total[start:stop] = model.score_maps(
-            image, _between(features, wanted, start, stop)
-        )
-        found.append(read(scores, confidence))
-        if progress is not None:
-            progress(stop, everything)
-    values = np.concatenate(found, axis=1)
-    require_finite_answers(values)
-    cuts = np.cumsum(sizes)[:-1]
-    return Scored(
-        np.split(values, cuts, axis=1),
-        np.split(extent, cuts),
-        np.split(total, cuts),
-        model.passes(everything),
-    )
+
+    def __init__(
+        self,
+        image: Tensor,
+        features: Sequence[Tensor],
+        wanted: Picks,
+        read: Reading,
+        progress: Progress | None = None,
+    ) -> None:
+        self.image, self.features, self.wanted, self.read = image, features, wanted, read
+        self._progress = progress
+        self.size = sum(len(index) for index in wanted)
+        self.taken = self._done = 0
+        self.values: NDArray[np.float64] = np.empty((0, self.size))
+        self.extent, self.total = np.empty(self.size), np.empty(self.size)
+        self.seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self._done == self.size
+
+    def take(self, most: int) -> list[Pick]:
+        """The next masks to score."""
+        start, first = self.taken, 0
+        self.taken = min(self.taken + most, self.size)
+        found = []
+        for maps, index in zip(self.features, self.wanted, strict=True):
+            part = index[max(start - first, 0) : max(self.taken - first, 0)]
+            if len(part):
+                found.append(Pick(self.image, maps, part))
+            first += len(index)
+        return found
+
+    def receive(
+        self,
+        scores: NDArray[np.float32],
+        confidence: NDArray[np.float32],
+        extent: NDArray[np.float32],
+        total: NDArray[np.float32],
+    ) -> None:
+        """The answers to the next masks, in the order in which they were taken."""
+        values = self.read(scores, confidence)
+        if not self._done:
+            self.values = np.empty((len(values), self.size))
+        place = slice(self._done, self._done + values.shape[1])
+        self.values[:, place], self.extent[place], self.total[place] = values, extent, total
+        self._done = place.stop
+        if self._progress is not None:
+            self._progress(self._done, self.size)
+
+    def require_finite(self) -> None:
+        """Raise FrameError where an answer is not finite."""
+        require_finite_answers(self.values)
+
+
+def score(model: BundleModel, jobs: Iterable[Job | Passed]) -> Iterator[Job | Passed]:
+    """Score the masks of many pictures, each batch as full as it can be, also across pictures.
+
+    Jobs come back in their order, each as soon as it is done; whatever else stands among them is passed on in its place.
+    """
+    waiting: deque[Job | Passed] = deque()
+    batch: list[tuple[Job, list[Pick]]] = []
+    room = model.batch_size
+
+    def flush() -> None:
+        nonlocal room
+        began = time.perf_counter()
+        answers = model.score_maps([pick for _, picks in batch for pick in picks])
+        seconds = (time.perf_counter() - began) / max(len(answers[0]), 1)
+        start = 0
+        for job, picks in batch:
+            stop = start + sum(len(pick.index) for pick in picks)
+            job.seconds += (stop - start) * seconds
+            job.receive(*(column[start:stop] for column in answers))
+            start = stop
+        batch.clear()
+        room = model.batch_size
+
+    def finished() -> Iterator[Job | Passed]:
+        while waiting and (not isinstance(waiting[0], Job) or waiting[0].done):
+            yield waiting.popleft()
+
+    for job in jobs:
+        waiting.append(job)
+        while isinstance(job, Job) and job.taken < job.size:
+            picks = job.take(room)
+            batch.append((job, picks))
+            room -= sum(len(pick.index) for pick in picks)
+            if not room:
+                flush()
+        yield from finished()
+    if batch:
+        flush()
+    yield from finished()
+
+
+def score_one(model: BundleModel, job: Job) -> Job:
+    """Score the masks of one picture; see `score`."""
+    for _ in score(model, [job]):
+        pass
+    return job
 
 
 def require_finite_answers(values: NDArray[np.float64]) -> None:
     """Raise FrameError where the network answers masked inputs with NaN or infinity."""
     if not np.isfinite(values).all():
         raise FrameError("the network answers masked copies of this frame with NaN or infinite scores")
-
-
-def _between(
-    features: Sequence[Tensor], wanted: Picks, start: int, stop: int
-) -> list[tuple[Tensor, NDArray[np.int64]]]:
-    """The wanted maps from number `start` to `stop`, counted through all blocks."""
-    found, first = [], 0
-    for maps, index in zip(features, wanted, strict=True):
-        part = index[max(start - first, 0) : max(stop - first, 0)]
-        if len(part):
-            found.append((maps, part))
-        first += len(index)
-    return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.errors import FrameError
 from sise_ort.runtime.budget import AnytimeScoring, Budget, budget_notes
 from sise_ort.runtime.method import (
     Attribution,
@@ -21,7 +24,7 @@ from sise_ort.runtime.method import (
 )
 from sise_ort.runtime.model import BundleModel, Extracted
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.scoring import Masks, score_feature_maps
+from sise_ort.runtime.scoring import Job, Masks, score, score_one
 from sise_ort.selection import FLAT, check_mu, select_maps
 
 
@@ -78,11 +81,78 @@ def explain_by_sise(
     mu = check_mu(mu)
     budget = Budget(passes, deadline, tolerance)
     started = budget.clock()
+    extracted, known = _extract(model, image, questions)
+    extract = budget.clock() - started
+    run = run_sise(model, image, extracted, known, mu, progress, budget=budget, started=started)
+    return _attributions(run, known, extracted, extract)
+
+
+def explain_many_by_sise(
+    model: BundleModel,
+    pictures: Iterable[tuple[Tensor, Sequence[Question]]],
+    progress: Progress | None = None,
+    *,
+    mu: float | str = 0.0,
+    passes: int | None = None,
+    deadline: float | None = None,
+    tolerance: float | None = None,
+) -> Iterator[Attributions | FrameError]:
+    """As `explain_by_sise`, for many pictures, whose masks share their batches; a budget makes it take one picture after
+    the other. A picture that cannot be explained gives its error."""
+    mu = check_mu(mu)
+    if Budget(passes, deadline, tolerance).limited:
+        for image, questions in pictures:
+            try:
+                yield explain_by_sise(
+                    model,
+                    image,
+                    questions,
+                    progress,
+                    mu=mu,
+                    passes=passes,
+                    deadline=deadline,
+                    tolerance=tolerance,
+                )
+            except FrameError as error:
+                yield error
+        return
+    begun: deque[tuple[Selection, Sequence[Question], float]] = deque()
+
+    def jobs() -> Iterator[Job | FrameError]:
+        for image, questions in pictures:
+            began = time.perf_counter()
+            try:
+                extracted, known = _extract(model, image, questions)
+                extract = time.perf_counter() - began
+                selection = Selection(extracted, known, mu)
+            except FrameError as error:
+                yield error
+                continue
+            begun.append((selection, known, extract))
+            yield selection.job(image, progress)
+
+    for job in score(model, jobs()):
+        if isinstance(job, FrameError):
+            yield job
+            continue
+        selection, known, extract = begun.popleft()
+        try:
+            yield _attributions(selection.answers(model, job), known, selection.extracted, extract)
+        except FrameError as error:
+            yield error
+
+
+def _extract(
+    model: BundleModel, image: Tensor, questions: Sequence[Question]
+) -> tuple[Extracted, list[Question]]:
     contrast = 1.0 if model.manifest.head.kind == "softmax" else 0.0
     extracted = model.extract(image, [q.index for q in questions], contrast)
-    known = [q.known(extracted.scores) for q in questions]
-    timings = {"extract": budget.clock() - started}
-    run = run_sise(model, image, extracted, known, mu, progress, budget=budget, started=started)
+    return extracted, [q.known(extracted.scores) for q in questions]
+
+
+def _attributions(
+    run: Run, questions: Sequence[Question], extracted: Extracted, extract: float
+) -> Attributions:
     answers = [
         Attribution(
             question,
@@ -92,9 +162,10 @@ def explain_by_sise(
             visualization_maps=answer.visualization_maps,
             mask_counts=answer.mask_counts,
         )
-        for question, answer in zip(known, run.answers, strict=True)
+        for question, answer in zip(questions, run.answers, strict=True)
     ]
-    return Attributions(answers, extracted.scores, 1 + run.passes, len(known), {**timings, **run.timings})
+    timings = {"extract": extract, **run.timings}
+    return Attributions(answers, extracted.scores, 1 + run.passes, len(questions), timings)
 
 
 def run_sise(
@@ -122,58 +193,95 @@ def run_sise(
     ------
     FrameError : a score or gradient is not finite.
     """
-    clock = budget.clock
-    began = clock()
-    signs = np.array([q.sign for q in questions], np.float32)
-    alphas = [alpha * signs[:, None] for alpha in extracted.pooled_gradients]
-    require_finite(extracted.scores, *alphas)
-    masks = Masks.of(
-        [
-            np.stack([select_maps(row, spans, mu) for row in alpha])
-            for alpha, spans in zip(alphas, extracted.spans, strict=True)
-        ]
+    selection = Selection(extracted, questions, mu)
+    masks = selection.masks
+    if not len(masks.block) or budget.covers(len(masks.block)):
+        return selection.answers(model, score_one(model, selection.job(image, progress)))
+    bounded = model.manifest.head.kind != "none"
+    search = AnytimeScoring(
+        model, image, extracted, masks, selection.alphas, selection.read, bounded, budget, started, progress
     )
-    selected_at = clock()
-
-    def read(scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
-        return confidences(scores, confidence, questions)
-
-    facts: list[dict[str, Any]] = [{} for _ in questions]
-    enough = budget.deadline is None and budget.tolerance is None and budget.covers(len(masks.block))
-    if enough or not len(masks.block):
-        scored = score_feature_maps(model, image, extracted.features, masks.wanted, read, progress)
-        scored_at = clock()
-        values = np.where(masks.chosen, np.concatenate(scored.values, axis=1), 0.0)
-        mass = np.concatenate(scored.extent) * np.concatenate(scored.total)
-        maps, heatmaps = model.fuse(extracted.features, masks.weights(values, mass))
-        counts, count = masks.counts(), len(masks.block)
-    else:
-        search = AnytimeScoring(
-            model, image, extracted, masks, alphas, read, model.manifest.head.kind != "none", budget, started, progress
-        )  # fmt: skip
-        search.run()
-        scored_at = clock()
-        outcome = search.finish()
-        maps, heatmaps = outcome.visualization_maps, outcome.heatmaps
-        counts, count = masks.counts(outcome.scored), len(outcome.scored)
-        facts = [outcome.facts(k, int(mine.sum()), sum(counts[k])) for k, mine in enumerate(masks.chosen)]
-    fused_at = clock()
-
-    answers = []
-    for k, mine in enumerate(masks.chosen):
-        own = Masks(masks.block[mine], masks.index[mine], masks.chosen[:, mine], masks.channels)
-        selected = tuple(own.wanted)
-        notes = _notes(model, [a[k] for a in alphas], extracted.spans, selected, maps[k])
-        alpha = tuple(a[k] for a in alphas)
-        answers.append(
-            Answer(heatmaps[k], maps[k], selected, alpha, counts[k], notes + budget_notes(facts[k]), facts[k])
-        )
+    began = budget.clock()
+    search.run()
+    scored_at = budget.clock()
+    outcome = search.finish()
+    counts = masks.counts(outcome.scored)
+    facts = [outcome.facts(k, int(mine.sum()), sum(counts[k])) for k, mine in enumerate(masks.chosen)]
     timings = {
-        "select": selected_at - began,
-        "score": scored_at - selected_at,
-        "fuse": fused_at - scored_at,
+        "select": selection.seconds,
+        "score": scored_at - began,
+        "fuse": budget.clock() - scored_at,
     }
-    return Run(answers, count, model.passes(count), timings)
+    answers = selection.told(model, outcome.visualization_maps, outcome.heatmaps, counts, facts)
+    return Run(answers, len(outcome.scored), model.passes(len(outcome.scored)), timings)
+
+
+class Selection:
+    """The feature maps of a picture that become masks, before any of them is scored.
+
+    Attributes
+    ----------
+    extracted, questions : as for `run_sise`. alphas : per block, pooled gradients [K, N_b] in the questions' sense.
+    masks : the candidates of all blocks. seconds : what the selection took.
+
+    Raises
+    ------
+    FrameError : a score or gradient is not finite.
+    """
+
+    def __init__(self, extracted: Extracted, questions: Sequence[Question], mu: float | str) -> None:
+        began = time.perf_counter()
+        self.extracted, self.questions = extracted, questions
+        signs = np.array([q.sign for q in questions], np.float32)
+        self.alphas = [alpha * signs[:, None] for alpha in extracted.pooled_gradients]
+        require_finite(extracted.scores, *self.alphas)
+        self.masks = Masks.of(
+            [
+                np.stack([select_maps(row, spans, mu) for row in alpha])
+                for alpha, spans in zip(self.alphas, extracted.spans, strict=True)
+            ]
+        )
+        self.seconds = time.perf_counter() - began
+
+    def read(self, scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The questions' Ψ, [K, n], from scores and confidence [n, classes]."""
+        return confidences(scores, confidence, self.questions)
+
+    def job(self, image: Tensor, progress: Progress | None = None) -> Job:
+        """All of them, to be scored."""
+        return Job(image, self.extracted.features, self.masks.wanted, self.read, progress)
+
+    def answers(self, model: BundleModel, job: Job) -> Run:
+        """The heat maps, all masks being scored.
+
+        Raises
+        ------
+        FrameError : an answer is not finite.
+        """
+        began, masks = time.perf_counter(), self.masks
+        job.require_finite()
+        values = np.where(masks.chosen, job.values, 0.0) if job.size else np.zeros(masks.chosen.shape)
+        maps, heatmaps = model.fuse(self.extracted.features, masks.weights(values, job.extent * job.total))
+        answers = self.told(model, maps, heatmaps, masks.counts(), [{} for _ in self.questions])
+        timings = {"select": self.seconds, "score": job.seconds, "fuse": time.perf_counter() - began}
+        return Run(answers, job.size, model.passes(job.size), timings)
+
+    def told(
+        self,
+        model: BundleModel,
+        maps: NDArray[np.float32],
+        heatmaps: NDArray[np.float32],
+        counts: Sequence[tuple[int, ...]],
+        facts: Sequence[Mapping[str, Any]],
+    ) -> list[Answer]:
+        """Answers with their notes, from maps [K, B, H, W] and heat maps [K, H, W]."""
+        masks, answers = self.masks, []
+        for k, mine in enumerate(masks.chosen):
+            own = Masks(masks.block[mine], masks.index[mine], masks.chosen[:, mine], masks.channels)
+            selected, alpha = tuple(own.wanted), tuple(a[k] for a in self.alphas)
+            notes = _notes(model, alpha, self.extracted.spans, selected, maps[k]) + budget_notes(facts[k])
+            answers.append(Answer(heatmaps[k], maps[k], selected, alpha, counts[k], notes, facts[k]))
+        return answers
 
 
 def _notes(
@@ -207,4 +315,5 @@ SISE = Method(
     "SISE",
     "Sattarzadeh et al., AAAI-21, arXiv 2010.00672; mu=adaptive: Sudhakar et al., Ada-SISE, ICASSP-21, arXiv 2102.07799",
     explain_by_sise,
+    run_many=explain_many_by_sise,
 )

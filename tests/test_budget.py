@@ -263,10 +263,10 @@ class Watch:
         self.now, self.batches = 100.0, []
         score_maps, fuse = model.score_maps, model.fuse
 
-        def slow_scores(image: Any, chosen: Any) -> Any:
-            self.batches.append(sum(len(index) for _, index in chosen))
+        def slow_scores(picks: Any) -> Any:
+            self.batches.append(sum(len(pick.index) for pick in picks))
             self.now += mask * self.batches[-1]
-            return score_maps(image, chosen)
+            return score_maps(picks)
 
         def slow_fuse(*arguments: Any) -> Any:
             self.now += finish

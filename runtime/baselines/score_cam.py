@@ -11,7 +11,7 @@ from sise_ort.runtime.baselines.maps import to_heatmap
 from sise_ort.runtime.method import Attribution, Attributions, Method, Progress, Question, require_finite
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.scoring import score_feature_maps
+from sise_ort.runtime.scoring import Job, score_one
 from sise_ort.selection import FLAT
 
 
@@ -34,23 +34,23 @@ def score_cam(
     known = [q.known(extracted.scores) for q in questions]
     features = extracted.features[place]
     alive = np.flatnonzero(extracted.spans[place] > FLAT)
-    scored = score_feature_maps(
-        model,
+    job = Job(
         image,
         [features],
         [alive],
         lambda z, _: np.stack([q.sign * z[:, q.index].astype(np.float64) for q in known]),
         progress,
     )
+    score_one(model, job).require_finite()
     maps = features.numpy()[0][alive].astype(np.float64)
     spec = model.manifest.input
     answers = []
-    for question, scores in zip(known, scored.values[0], strict=True):
+    for question, scores in zip(known, job.values, strict=True):
         weights = np.exp(scores - scores.max(initial=-np.inf))
         total = np.tensordot(weights / max(weights.sum(), 1e-300), maps, 1)
         heatmap, notes = to_heatmap(total, (spec.height, spec.width))
         answers.append(Attribution(question, heatmap, notes, mask_counts=(len(alive),)))
-    return Attributions(answers, extracted.scores, 1 + scored.passes, len(known))
+    return Attributions(answers, extracted.scores, 1 + model.passes(job.size), len(known))
 
 
 SCORE_CAM = Method("scorecam", "Score-CAM", "Wang et al., CVPR-W 2020, arXiv 1910.01279", score_cam)

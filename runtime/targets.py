@@ -1,0 +1,79 @@
+"""What to explain: from an index, a label or words to a question about one class, and back to its name."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from sise_ort.bundle import Manifest
+from sise_ort.errors import TargetError
+from sise_ort.runtime.method import Question
+
+Target = None | int | str
+ABSENT = "not:"
+POSITIVE = "positive"
+
+
+def question(manifest: Manifest, target: Target) -> Question:
+    """The class that a target means; None means the top class, which is not known yet (a negative index).
+
+    Raises
+    ------
+    TargetError
+    """
+    classes, labels = manifest.head.classes, manifest.labels
+    if target is None:
+        return Question(-1)
+    if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
+        if not 0 <= target < classes:
+            raise TargetError(f"target {target} is out of range: the network has classes 0 to {classes - 1}")
+        return Question(int(target))
+    if not isinstance(target, str):
+        raise TargetError(f"target is {target!r}; an index, a label, None or a sequence of these is needed")
+    absent = target.startswith(ABSENT) and target not in labels
+    label = target[len(ABSENT) :] if absent else target
+    if absent and manifest.head.kind != "sigmoid":
+        raise TargetError(
+            f'target "{target}": only a sigmoid head knows a class\'s absence; a {manifest.head.kind} head '
+            + (
+                "shares its probability among classes: explain the other class"
+                if manifest.head.kind == "softmax"
+                else "gives raw scores, not probabilities"
+            )
+        )
+    places = [i for i, name in enumerate(labels) if name == label]
+    if not places and absent and not labels and label.isdigit() and int(label) < classes:
+        places = [int(label)]
+    if len(places) == 1:
+        return Question(places[0], absent)
+    if len(places) > 1:
+        raise TargetError(f"label '{label}' names the classes {places}: pass the index (--target-index)")
+    if not labels:
+        raise TargetError(
+            f"label '{label}' is unknown: the bundle has no labels (export --labels FILE); pass an index (--target-index)"
+        )
+    close = difflib.get_close_matches(label, labels, n=3)
+    hint = f"; did you mean {', '.join(map(repr, close))}?" if close else f"; there are {len(labels)} labels"
+    raise TargetError(f"there is no label '{label}'{hint}")
+
+
+def label_of(manifest: Manifest, question: Question) -> str:
+    """The name of what a question asks for."""
+    labels = manifest.labels
+    name = labels[question.index] if labels else f"class {question.index}"
+    return f"not {name}" if question.absent else name
+
+
+def require_sigmoid(manifest: Manifest) -> None:
+    """Raise TargetError where "positive" has no meaning."""
+    if manifest.head.kind != "sigmoid":
+        raise TargetError(
+            f'target "positive" means every class over 0.5, which a {manifest.head.kind} head does not '
+            "have: its outputs are "
+            + (
+                "one probability for all classes together"
+                if manifest.head.kind == "softmax"
+                else "raw scores, not probabilities"
+            )
+        )

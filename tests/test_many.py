@@ -1,0 +1,161 @@
+"""Many pictures at once: the results of one by one, in order, from fuller batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import sise_ort
+from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+
+
+@pytest.fixture
+def explainer(tiny_bundle: Path) -> sise_ort.Explainer:
+    return sise_ort.load(tiny_bundle, provider="cpu", batch_size=7)
+
+
+@pytest.fixture
+def frames(frame: Any) -> list[Any]:
+    rng = np.random.default_rng(3)
+    return [np.roll(frame, rng.integers(1, 30, 2), (0, 1)) for _ in range(5)]
+
+
+def batches(explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collects how many inputs each run of predict.onnx takes."""
+    found: list[int] = []
+    session = explainer.model._sessions["predict"]
+    run = session.run
+
+    def counted(inputs: Any, **options: Any) -> Any:
+        found.append(inputs["masked"].shape[0])
+        return run(inputs, **options)
+
+    monkeypatch.setattr(session, "run", counted)
+    return found
+
+
+@pytest.mark.parametrize("target", [None, "bee", [0, 2]])
+def test_same_results_in_order_from_full_batches(
+    explainer: sise_ort.Explainer, frames: list[Any], target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [explainer.explain(frame, target, mu=0.2) for frame in frames]
+    sizes = batches(explainer, monkeypatch)
+    together = list(explainer.explain_many(frames, target, mu=0.2))
+    assert len(together) == len(frames)
+    masks = 0
+    for one, other in zip(alone, together, strict=True):
+        ones, others = (r if isinstance(r, list) else [r] for r in (one, other))
+        assert isinstance(one, list) == isinstance(other, list)
+        for a, b in zip(ones, others, strict=True):
+            assert (a.target, a.label, a.mask_counts, a.forward_passes) == (b.target, b.label, b.mask_counts, b.forward_passes)  # fmt: skip
+            assert a.confidence == pytest.approx(b.confidence) and a.notes == b.notes
+            np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-5)
+            np.testing.assert_allclose(a.visualization_maps, b.visualization_maps, atol=1e-5)
+            np.testing.assert_array_equal(a.frame, b.frame)
+        masks += others[0].forward_passes - 1
+    assert sizes == [7] * (masks // 7) + ([masks % 7] if masks % 7 else [])
+
+
+def test_frames_are_taken_one_by_one(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
+    taken = []
+
+    def endless() -> Iterator[Any]:
+        for frame in itertools.cycle(frames):
+            taken.append(1)
+            yield frame
+
+    found = list(itertools.islice(explainer.explain_many(endless()), 6))
+    assert len(found) == 6 and len(taken) <= 6 + 3  # one ahead, and one or two whose masks fill the batch
+    assert list(explainer.explain_many([])) == []
+
+
+def test_errors_in_their_places(explainer: sise_ort.Explainer, frames: list[Any], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), frames[0])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    mixed = [tmp_path / "a.png", tmp_path / "b.png", frames[1], np.zeros((3, 3, 3, 3)), tmp_path / "none.png"]
+    found = list(explainer.explain_many(mixed, errors="return"))
+    assert [isinstance(f, FrameError) for f in found] == [False, True, False, True, True]
+    assert "b.png" in str(found[1]) and "none.png" in str(found[4])
+    assert found[0].source == str(tmp_path / "a.png")  # type: ignore[union-attr]
+    raising = explainer.explain_many(mixed)
+    assert isinstance(next(raising), sise_ort.Explanation)
+    with pytest.raises(FrameError, match=r"b\.png"):
+        next(raising)
+
+
+def test_masked_copies_that_are_not_finite(
+    explainer: sise_ort.Explainer, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One picture whose masked inputs give NaN does not spoil the others in its batches."""
+    uploaded: list[Any] = []
+    upload, score_maps = explainer.model.upload, explainer.model.score_maps
+
+    def remembered(frame: Any) -> Any:
+        uploaded.append(upload(frame))
+        return uploaded[-1]
+
+    def spoilt(picks: Any) -> Any:
+        answers = score_maps(picks)
+        rows = np.concatenate(
+            [np.full(len(p.index), any(p.image is u for u in uploaded[1:2])) for p in picks]
+        )
+        for column in answers[:2]:
+            column[rows] = np.nan
+        return answers
+
+    monkeypatch.setattr(explainer.model, "upload", remembered)
+    monkeypatch.setattr(explainer.model, "score_maps", spoilt)
+    found = list(explainer.explain_many(frames, errors="return"))
+    assert [isinstance(f, FrameError) for f in found] == [False, True, False, False, False]
+    assert "masked copies of this frame with NaN" in str(found[1])
+
+
+def test_pictures_without_a_positive_class(
+    sigmoid_bundle: Path, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = sise_ort.load(sigmoid_bundle, provider="cpu")
+    whole = explainer.model.whole
+    scores = [whole(explainer.model.upload(frame)).max() for frame in frames]
+    middle = np.median(scores)  # raise the bar until half of the pictures have no class over it
+    monkeypatch.setattr(explainer.model, "whole", lambda image: whole(image) - middle)
+    alone = [explainer.explain(frame, "positive") for frame in frames]
+    assert {bool(one) for one in alone} == {True, False}
+    together = list(explainer.explain_many(frames, "positive"))
+    assert [[r.target for r in one] for one in alone] == [[r.target for r in one] for one in together]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("options", [{"passes": 5}, {"method": "gradcam"}, {"method": "scorecam"}])
+def test_other_ways(explainer: sise_ort.Explainer, frames: list[Any], options: Any) -> None:
+    together = explainer.explain_many(frames, 1, **options)
+    for frame, found in zip(frames, together, strict=True):
+        assert isinstance(found, sise_ort.Explanation)
+        alone = explainer.explain(frame, 1, **options)
+        assert (found.method, found.forward_passes) == (alone.method, alone.forward_passes)
+        np.testing.assert_allclose(found.heatmap, alone.heatmap, atol=1e-5)
+
+
+def test_progress(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
+    seen: list[tuple[int, int]] = []
+    found = list(
+        explainer.explain_many(frames, progress=lambda done, everything: seen.append((done, everything)))
+    )
+    for result in found:
+        count = sum(result.mask_counts)  # type: ignore[union-attr]
+        assert (count, count) in seen
+
+
+def test_wrong_words(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
+    with pytest.raises(ParameterError, match="errors is 'ignore'"):
+        explainer.explain_many(frames, errors="ignore")
+    with pytest.raises(ParameterError, match="no parameter 'masks'"):
+        explainer.explain_many(frames, masks=3)
+    with pytest.raises(TargetError, match="no label 'wasp'"):
+        next(explainer.explain_many(frames, "wasp"))
+    with pytest.raises(BundleError, match="--with head"):
+        next(explainer.explain_many(frames, method="ablationcam"))
