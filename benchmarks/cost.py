@@ -37,23 +37,18 @@ def explain_ratio(bundle: Path, mu: float, rounds: int) -> None:
     spec, model = explainer.manifest.input, explainer.model
     frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     result = explainer.explain(frame, mu=mu)
-    batches = -(-sum(result.mask_counts) // model.batch_size)
-    inputs = (
-        np.random.default_rng(1)
-        .normal(0, 1, (model.batch_size, 3, spec.height, spec.width))
-        .astype(np.float32)
-    )
+    masks, size = sum(result.mask_counts), model.batch_size
+    noise = np.random.default_rng(1).normal(0, 1, (size, 3, spec.height, spec.width)).astype(np.float32)
+    batches = [noise] * (masks // size) + ([noise[: masks % size]] if masks % size else [])
     image = model.upload(frame)
     wholes, bares, extracts, passes = [], [], [], []
     for _ in range(rounds):
         wholes.append(seconds(lambda: explainer.explain(frame, mu=mu)))
         extracts.append(seconds(lambda: model.extract(image, [-1], 1.0)))
-        passes.append(seconds(lambda: [model.predict(inputs) for _ in range(batches)]))
+        passes.append(seconds(lambda: [model.predict(batch) for batch in batches]))
         bares.append(extracts[-1] + passes[-1])
-    one = float(np.median(passes)) / (batches * model.batch_size)
-    print(
-        f"{sum(result.mask_counts)} masks in {batches} batches of {model.batch_size}, mu {mu}, {rounds} rounds"
-    )
+    one = float(np.median(passes)) / masks
+    print(f"{masks} masks in batches of {size} ({model.batch_size_is}), mu {mu}, {rounds} rounds")
     print(f"explain {np.median(wholes):.2f} s; extract + predict {np.median(bares):.2f} s")
     print(f"explain / (extract + predict): {np.median(np.divide(wholes, bares)):.3f}")
     print(

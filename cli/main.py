@@ -16,6 +16,7 @@ COMMANDS = {
     "layers": "Show a network's candidate tensors and the chosen blocks.",
     "explain": "Explain what a bundle sees in pictures.",
     "evaluate": "Compare methods on a data set: how good, at what price.",
+    "bench": "Measure the best batch size on this machine, and remember it.",
     "doctor": "Check the installation and the providers that really work.",
     "demo": "Explain steel strips with the built-in model.",
 }

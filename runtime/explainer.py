@@ -321,7 +321,7 @@ class Explainer:
                 parameters=parameters,
                 facts=answer.facts,
                 timings={"prepare": prepared.seconds, **timings},
-                notes=self.notes + answer.notes,
+                notes=self.notes + tuple(self._model.notes) + answer.notes,
                 source=prepared.name,
                 head=self.manifest.head.words,
                 layers=self.manifest.layers,

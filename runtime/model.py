@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Manifest, read_bundle
-from sise_ort.errors import BundleError, ParameterError
+from sise_ort.errors import BundleError, OutOfMemoryError, ParameterError
+from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
@@ -81,7 +82,8 @@ class BundleModel:
     ----------
     folder : the bundle.
     provider : "auto", "cpu", "cuda" or "tensorrt".
-    batch_size : network inputs scored at once; None chooses by the picture's size. 1 where the bundle takes no more.
+    batch_size : network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the
+        picture's size. 1 where the bundle takes no more.
     threads : CPU threads per session; None takes all cores.
 
     Raises
@@ -100,18 +102,27 @@ class BundleModel:
         self.manifest: Manifest = read_bundle(self.folder)
         self.provider = Provider(provider, threads)
         spec = self.manifest.input
-        if batch_size is None:
-            batch_size = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if batch_size is not None and (
+            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+        ):
             raise ParameterError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
-        self.batch_size = spec.batch or batch_size
+        known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
+        default = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
+        self.batch_size_is = "given" if batch_size else "measured" if known else "default"
         self._sessions = {
             phase: self.provider.session(self.folder / f"{phase}.onnx", phase=phase) for phase in PHASES
         }
+        self.resize(batch_size or known or default)
+        self.pace = Pace()
+        self.notes: list[str] = []
+
+    def resize(self, batch_size: int) -> None:
+        """Score so many masks at once from now on; 1 where the bundle takes no more."""
+        spec = self.manifest.input
+        self.batch_size = spec.batch or batch_size
         size = (spec.height, spec.width)
         self._masks = self.provider.tensor(np.zeros((self.batch_size, 1, *size), np.float32))
         self._masked = self.provider.tensor(np.zeros((self.batch_size, spec.channels, *size), np.float32))
-        self.pace = Pace()
 
     def _session(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
@@ -150,13 +161,30 @@ class BundleModel:
         )
 
     def score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
-        """Score one batch of feature maps as masks, `batch_size` at most, of one picture or several.
+        """Score feature maps as masks, of one picture or several; a batch is at most `batch_size` of them.
 
         Returns
         -------
         scores and confidence, [n, classes] each; range [n] and total [n] of the masks (see mask.onnx), in order.
         On a GPU the batch is padded with what the buffer holds, since convolutions plan anew whenever the shape changes.
+        Where the device has no memory for it, the batch size is halved, for good, and `notes` says so.
+
+        Raises
+        ------
+        OutOfMemoryError : there is not even memory for one.
         """
+        if sum(len(pick.index) for pick in picks) <= self.batch_size:
+            try:
+                return self._score_maps(picks)
+            except OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+            self.notes = [f"the device had no memory for batches of {self.batch_size}: halved"]
+            self.resize(self.batch_size // 2)
+        parts = [self.score_maps(part) for part in _portions(picks, self.batch_size)]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def _score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
         extent, total, filled = [], [], 0
         for image, own in groupby(
             picks, key=lambda pick: pick.image
@@ -330,4 +358,22 @@ class BundleModel:
             "provider": self.provider.name,
             "onnxruntime": version(),
             "batch_size": self.batch_size,
+            "batch_size_is": self.batch_size_is,
         }
+
+
+def _portions(picks: Sequence[Pick], size: int) -> Iterator[list[Pick]]:
+    """The same masks, so many at a time."""
+    part: list[Pick] = []
+    room = size
+    for pick in picks:
+        start = 0
+        while start < len(pick.index):
+            index = pick.index[start : start + room]
+            part.append(Pick(pick.image, pick.maps, index))
+            start, room = start + len(index), room - len(index)
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part

@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import MissingDependencyError, ParameterError, ProviderError, first_line
+from sise_ort.errors import (
+    MissingDependencyError,
+    OutOfMemoryError,
+    ParameterError,
+    ProviderError,
+    first_line,
+)
 
 try:
     import onnxruntime as ort
@@ -38,6 +44,8 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 CHOICES = ("auto", *PROVIDERS)
+OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
+"""How onnxruntime, CUDA and the C++ library say it."""
 
 Tensor = Any
 """An onnxruntime.OrtValue: a tensor where the provider keeps it."""
@@ -104,6 +112,10 @@ class Rows:
     first: int
     count: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.first + self.count <= self.tensor.shape()[0]:
+            raise ValueError(f"rows {self.first} to {self.first + self.count} of {self.tensor.shape()[0]}")
+
     @property
     def shape(self) -> list[int]:
         return [self.count, *self.tensor.shape()[1:]]
@@ -143,6 +155,10 @@ class Session:
         Returns
         -------
         The fetched arrays and the kept tensors, by name.
+
+        Raises
+        ------
+        OutOfMemoryError
         """
         binding = self._session.io_binding()
         for name, value in inputs.items():
@@ -158,7 +174,12 @@ class Session:
             binding.bind_output(name, self._device)
         for name in fetch:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            if any(words in str(error).lower() for words in OUT_OF_MEMORY):
+                raise OutOfMemoryError(f"no memory left on {self._device}: {first_line(error)}") from error
+            raise
         outputs = binding.get_outputs()[len(into or {}) :]
         kept = dict(zip(keep, outputs[: len(keep)], strict=True))
         fetched = {name: value.numpy() for name, value in zip(fetch, outputs[len(keep) :], strict=True)}

@@ -65,7 +65,8 @@ def load(
     ----------
     bundle : folder that `export` wrote.
     provider : "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
-    batch_size : masked inputs scored at once; None chooses by the picture's size.
+    batch_size : masked inputs scored at once; None takes what `sise-ort bench` has measured on this machine, else
+        chooses by the picture's size.
     threads : CPU threads to use; None takes all cores.
 
     Raises

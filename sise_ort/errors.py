@@ -33,6 +33,10 @@ class ProviderError(SiseError, RuntimeError):
     """An execution provider was asked for and is not really in use."""
 
 
+class OutOfMemoryError(ProviderError):
+    """The device has no memory left for this batch."""
+
+
 class MissingDependencyError(SiseError, ImportError):
     """A package that this step needs is not installed."""
 

@@ -22,6 +22,12 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(autouse=True)
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured on this machine must not change a test."""
+    monkeypatch.setenv("SISE_ORT_CACHE", str(tmp_path / "cache"))
+
+
 def tiny_model(
     *,
     classes: int = 4,

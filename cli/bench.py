@@ -1,0 +1,58 @@
+"""sise-ort bench BUNDLE"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("bench")
+@click.argument("bundle", type=click.Path())
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Execution provider.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads [all cores].")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="The median of so many counts."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON record.")
+def command(bundle: str, provider: str, threads: int | None, rounds: int, as_json: bool) -> None:
+    """Measure how many masks to score at once on this machine, and remember it.
+
+    From then on this bundle uses that batch size here, unless it is told another. The file that remembers may be deleted
+    at any time.
+
+    \b
+    sise-ort bench resnet50.sise
+    """
+    import sise_ort
+    from sise_ort.cli.console import print_table, say
+    from sise_ort.runtime.batch_sizes import measure, remember
+
+    explainer = sise_ort.load(bundle, provider, threads=threads)
+    for note in explainer.notes:
+        say(f"note: {note}")
+    model = explainer.model
+    curve = measure(model, rounds=rounds)
+    file = remember(explainer.manifest, model.provider, curve)
+    if as_json:
+        record = {
+            "bundle": explainer.manifest.name,
+            "provider": explainer.provider,
+            "batch_size": curve.best,
+            "milliseconds": {str(size): 1e3 * s for size, s in curve.seconds.items()},
+            "file": str(file),
+        }
+        click.echo(json.dumps(record))
+        return
+    rows = [
+        [size, f"{1e3 * s:.2f}", f"{1 / s:.0f}", "best" if size == curve.best else ""]
+        for size, s in curve.seconds.items()
+    ]
+    print_table(["masks at once", "ms a mask", "masks a second", ""], rows, right=(0, 1, 2))
+    say(f"remembered in {file}")

@@ -1,0 +1,134 @@
+"""The best batch size of a bundle on this machine: measured once, remembered in a file that may be deleted at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sise_ort.bundle import Manifest, bundle_digest
+from sise_ort.errors import OutOfMemoryError
+from sise_ort.explanation import write_file
+from sise_ort.runtime.providers import Provider, version
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+
+SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (1, 4, 8, 16, 32, 64, 128, 256)}
+NEARLY = 1.02
+"""A smaller batch that is slower by this factor at most is preferred: it needs less memory and padding."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """seconds : of one mask, by batch size, the median of several rounds. best : the batch size to use."""
+
+    seconds: Mapping[int, float]
+
+    @property
+    def best(self) -> int:
+        fastest = min(self.seconds.values())
+        return min(size for size, seconds in self.seconds.items() if seconds <= NEARLY * fastest)
+
+
+def measure(
+    model: BundleModel,
+    sizes: Sequence[int] | None = None,
+    rounds: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Curve:
+    """Score masks in batches of several sizes, in turn, and remember the best for `load`.
+
+    The model keeps the best size, too. Sizes for which there is no memory are left out.
+
+    Raises
+    ------
+    OutOfMemoryError : there is not even memory for one mask.
+    """
+    from sise_ort.runtime.model import Pick
+
+    spec = model.manifest.input
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (spec.height, spec.width, spec.channels)).astype(spec.frame_dtype)
+    image = model.upload(frame)
+    maps = model.extract(image, [-1], 0.0).features[-1]
+    channels = model.manifest.layers[-1].channels
+    wanted = (1,) if spec.batch else sizes or SIZES[model.provider.device]
+    found: dict[int, list[float]] = {}
+    for turn in range(rounds + 1):  # the first warms up
+        for size in [s for s in wanted if turn == 0 or s in found]:
+            model.resize(size)
+            pick = Pick(image, maps, np.arange(model.batch_size) % channels)
+            began = clock()
+            try:
+                model.score_maps([pick])
+            except OutOfMemoryError:
+                if size == min(wanted):
+                    raise
+                continue
+            if model.batch_size < size:  # halved: no memory for this size
+                model.notes.clear()
+                continue
+            seconds = (clock() - began) / model.batch_size
+            found.setdefault(size, [])
+            if turn:
+                found[size].append(seconds)
+    curve = Curve({size: float(np.median(times)) for size, times in found.items()})
+    model.resize(curve.best)
+    return curve
+
+
+def remember(manifest: Manifest, provider: Provider, curve: Curve) -> Path:
+    """Keep the best batch size for this bundle, device and onnxruntime; returns the file.
+
+    Raises
+    ------
+    OutputError : the file cannot be written.
+    """
+    known = _read()
+    known[key(manifest, provider)] = {
+        "batch_size": curve.best,
+        "bundle": manifest.name,
+        "milliseconds": {str(size): round(1e3 * s, 3) for size, s in curve.seconds.items()},
+    }
+    return write_file(cache_file(), (json.dumps(known, indent=1) + "\n").encode())
+
+
+def measured_batch_size(manifest: Manifest, provider: Provider) -> int | None:
+    """What was measured for this bundle on this machine, None where nothing was."""
+    entry = _read().get(key(manifest, provider))
+    size = entry.get("batch_size") if isinstance(entry, dict) else None
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+
+
+def cache_file() -> Path:
+    """$SISE_ORT_CACHE, or sise-ort in the user's cache folder."""
+    folder = os.environ.get("SISE_ORT_CACHE")
+    if not folder:
+        folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sise-ort")
+    return Path(folder) / "batch-sizes.json"
+
+
+def key(manifest: Manifest, provider: Provider) -> str:
+    """What the best batch size depends on."""
+    cores = provider.threads or os.cpu_count() or 1
+    return " ".join(
+        (bundle_digest(manifest), provider.name, platform.node(), platform.machine(), str(cores), version())
+    )
+
+
+def _read() -> dict[str, Any]:
+    """The cache, empty where there is none or it is damaged: it can be measured again."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
+        found = json.loads(cache_file().read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
