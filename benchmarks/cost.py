@@ -2,6 +2,9 @@
 
     python benchmarks/cost.py resnet50                      # random weights; the cost does not depend on them
     python benchmarks/cost.py resnet50 --torch              # forward and gradients against torch as well
+    python benchmarks/cost.py resnet50 --mu 0.75 --many 8   # explain_many against its parts
+    python benchmarks/cost.py resnet50 --passes 64          # what a budget costs beside its passes
+    python benchmarks/cost.py resnet50 --deadline-ms 500    # how often it is kept, in 100 runs
     python benchmarks/cost.py resnet50 --size 256x1600 --memory
     python benchmarks/cost.py resnet50 --export             # seconds and peak memory of the export alone
 
@@ -53,6 +56,90 @@ def explain_ratio(bundle: Path, mu: float, rounds: int) -> None:
     print(f"explain / (extract + predict): {np.median(np.divide(wholes, bares)):.3f}")
     print(
         f"extract: {1e3 * np.median(extracts):.0f} ms = {np.median(extracts) / one:.1f} passes of {1e3 * one:.1f} ms"
+    )
+
+
+def many_ratio(bundle: Path, mu: float, rounds: int, count: int) -> None:
+    """explain_many of several frames against their extracts and as many predicts at the same batch size."""
+    explainer = sise_ort.load(bundle, provider="cpu")
+    spec, model = explainer.manifest.input, explainer.model
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(count)]
+    masks = sum(sum(explainer.explain(frame, mu=mu).mask_counts) for frame in frames)
+    size = model.batch_size
+    noise = rng.normal(0, 1, (size, 3, spec.height, spec.width)).astype(np.float32)
+    batches = [noise] * (masks // size) + ([noise[: masks % size]] if masks % size else [])
+    images = [model.upload(frame) for frame in frames]
+    ratios = []
+    for _ in range(rounds):
+        whole = seconds(lambda: list(explainer.explain_many(frames, mu=mu)))
+        parts = seconds(lambda: [model.extract(image, [-1], 1.0) for image in images])
+        parts += seconds(lambda: [model.predict(batch) for batch in batches])
+        ratios.append(whole / parts)
+    print(
+        f"{count} frames, {masks} masks, batches of {size} ({model.batch_size_is}), mu {mu}, {rounds} rounds"
+    )
+    print(f"explain_many / (extracts + predicts): {np.median(ratios):.3f}")
+
+
+def budget_ratio(bundle: Path, mu: float, rounds: int, passes: int) -> None:
+    """explain(passes=N) against one extract and N predicts; and the time of the process alone."""
+    explainer = sise_ort.load(bundle, provider="cpu")
+    spec, model = explainer.manifest.input, explainer.model
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    size = model.batch_size
+    noise = rng.normal(0, 1, (size, 3, spec.height, spec.width)).astype(np.float32)
+    batches = [noise] * (passes // size) + ([noise[: passes % size]] if passes % size else [])
+    image = model.upload(frame)
+    score_maps, fuse = model.score_maps, model.fuse
+    inside = [0.0]
+
+    def timed(part: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            found = part(*arguments)
+            inside[0] += time.perf_counter() - start
+            return found
+
+        return run
+
+    wholes, own, predicts = [], [], []
+    for _ in range(rounds + 1):
+        wholes.append(seconds(lambda: explainer.explain(frame, mu=mu, passes=passes)))
+        bare = seconds(lambda: model.extract(image, [-1], 1.0))
+        predicts.append(seconds(lambda: [model.predict(batch) for batch in batches]))
+        wholes[-1] /= bare + predicts[-1]
+        inside[0] = 0.0
+        model.score_maps, model.fuse = timed(score_maps), timed(fuse)  # type: ignore[method-assign]
+        timings = explainer.explain(frame, mu=mu, passes=passes).timings
+        model.score_maps, model.fuse = score_maps, fuse  # type: ignore[method-assign]
+        own.append((timings["score"] + timings["fuse"] - inside[0]) / predicts[-1])
+    print(f"{passes} passes in batches of {size} ({model.batch_size_is}), mu {mu}, {rounds} rounds")
+    print(f"explain / (extract + predict): {np.median(wholes[1:]):.3f}")
+    print(f"the process (choosing, predicting, drawing) / the passes: {np.median(own[1:]):.3f}")
+
+
+def deadline_kept(bundle: Path, mu: float, deadline: float, runs: int = 100) -> None:
+    """How many of 100 explanations answer in time, with a margin of one batch."""
+    explainer = sise_ort.load(bundle, provider="cpu")
+    spec, model = explainer.manifest.input, explainer.model
+    rng = np.random.default_rng(0)
+    size = (model.batch_size, 3, spec.height, spec.width)
+    noise = rng.normal(0, 1, size).astype(np.float32)
+    batch = float(np.median([seconds(lambda: model.predict(noise)) for _ in range(7)]))
+    taken, scored = [], []
+    for _ in range(runs):
+        frame = rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+        start = time.perf_counter()
+        result = explainer.explain(frame, mu=mu, deadline=deadline)
+        taken.append(time.perf_counter() - start)
+        scored.append(result.facts.get("scored", sum(result.mask_counts)))
+    late = np.array(taken) - deadline
+    print(f"deadline {1e3 * deadline:.0f} ms, a batch of {model.batch_size} takes {1e3 * batch:.0f} ms")
+    print(
+        f"kept in {int((late <= 0).sum())} of {runs} runs, with a margin of one batch in {int((late <= batch).sum())}; "
+        f"latest {1e3 * late.max():+.0f} ms, median {1e3 * np.median(late):+.0f} ms; {np.median(scored):.0f} masks scored"
     )
 
 
@@ -132,6 +219,9 @@ def main() -> None:
     parser.add_argument("--size", default=None, help="N or HxW")
     parser.add_argument("--mu", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--many", type=int, metavar="FRAMES")
+    parser.add_argument("--passes", type=int)
+    parser.add_argument("--deadline-ms", type=float)
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--export", action="store_true")
@@ -156,6 +246,15 @@ def main() -> None:
         sise_ort.export(arguments.model, bundle, input_size=arguments.size, **options_of(arguments.model))
         if arguments.memory:
             in_own_process("--explain", bundle, "--mu", arguments.mu)
+            return
+        if arguments.many:
+            many_ratio(bundle, arguments.mu, arguments.rounds, arguments.many)
+            return
+        if arguments.passes:
+            budget_ratio(bundle, arguments.mu, arguments.rounds, arguments.passes)
+            return
+        if arguments.deadline_ms:
+            deadline_kept(bundle, arguments.mu, arguments.deadline_ms / 1000)
             return
         explain_ratio(bundle, arguments.mu, arguments.rounds)
         if arguments.torch:

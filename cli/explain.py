@@ -117,6 +117,8 @@ def command(
     explainer = sise_ort.load(bundle, provider, batch_size)
     for note in explainer.notes:
         say(f"note: {note}")
+    if deadline_ms is not None:
+        explainer.warm_up()
     target: Any = list(labels) + list(indices) or None
     if labels == ("positive",):
         target = "positive"

@@ -150,6 +150,8 @@ class AnytimeScoring:
         while not self._stopped:
             size, self._stopped = self._affordable()
             if not size:
+                if self._stopped == "deadline" and not self._process.observed:
+                    self._model.pace.forget("mask")
                 break
             began = self._budget.clock()
             self._score([self._choose() for _ in range(size)])

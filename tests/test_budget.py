@@ -312,10 +312,30 @@ def test_deadline_shorter_than_a_mask(
 ) -> None:
     fresh = sise_ort.load(explainer.model.folder, provider="cpu")
     watch = Watch(monkeypatch, fresh.model, mask=1.0, finish=0.02)
+    fresh.model.pace.note("mask", 9.0)  # the first warms up
     fresh.model.pace.note("mask", 1.0)
     run = run_with(fresh, frame, Budget(deadline=0.5, clock=watch))
     assert run.masks == 0 and not watch.batches and run.answers[0].facts["stopped_by"] == "deadline"
     assert run.answers[0].heatmap.max() == 1.0
+
+
+def test_an_accident_is_forgotten(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round that took far too long must not keep all later ones from being tried."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    for seconds in (0.01, 0.01, 60.0):
+        fresh.model.pace.note("mask", seconds)
+    masks = [run_with(fresh, frame, Budget(deadline=0.2, clock=watch)).masks for _ in range(2)]
+    assert masks[0] == 0 and masks[1] > 8
+
+
+def test_warm_up(explainer: sise_ort.Explainer) -> None:
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    assert fresh.model.pace.slowest("mask", -1.0) == fresh.model.pace.slowest("finish", -1.0) == -1.0
+    fresh.warm_up()
+    assert fresh.model.pace.slowest("mask", -1.0) > 0 and fresh.model.pace.slowest("finish", -1.0) > 0
 
 
 def test_deadline_and_passes_together(
