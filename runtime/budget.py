@@ -196,11 +196,11 @@ class AnytimeScoring:
         if self._budget.deadline is not None:
             now = self._budget.clock() - self._started
             # before anything is known, a mask may cost what all before the first did, and so may the finish
-            mask = self._model.pace.slowest("mask", self._prepared)
+            mask = self._model.pace.typical("mask", self._prepared)
             spare = self._budget.deadline - now - self._model.pace.slowest("finish", self._prepared)
             affordable = max(0, int(spare / mask)) if mask > 0 else size
-            if affordable < size:
-                size, ending = affordable, "" if affordable else "deadline"
+            if affordable < size:  # half of it: a round that takes longer than expected leaves time to notice
+                size, ending = -(-affordable // 2), "" if affordable else "deadline"
         return size, ending
 
     def _choose(self) -> int:

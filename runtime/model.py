@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,10 @@ class Pace:
     def slowest(self, kind: str, otherwise: float) -> float:
         """The longest of the last five, or what to assume before there is one."""
         return max(self._lately.get(kind) or (otherwise,))
+
+    def typical(self, kind: str, otherwise: float) -> float:
+        """The median of the last five, or what to assume before there is one."""
+        return median(self._lately.get(kind) or (otherwise,))
 
     def forget(self, kind: str) -> None:
         """Take back the longest: it may have been an accident, and work that is never tried is never measured again."""
