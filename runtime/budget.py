@@ -24,10 +24,8 @@ ROUND = 16
 """Masks that are chosen at most before the process learns again."""
 PAIRS = 4
 """Pairs of heat maps that are averaged, from a draw of the confidences that are not known and its mirror image."""
-SPREAD = 0.6
-"""What the process's variance is multiplied with (chosen on 40 pictures: see docs/budget.md)."""
 CELL_SCALE, TEXTURE_SCALE = 0.06, 6.0
-"""Squared distances of cells are brought to this median, differences of texture divided by this (as above)."""
+"""Squared distances of cells are brought to this median, differences of texture divided by this (chosen on 40 pictures: docs/budget.md)."""
 
 Array = NDArray[np.float64]
 
@@ -240,8 +238,7 @@ class AnytimeScoring:
     def _learn(self) -> None:
         """Predict all masks, and weigh how much each one's uncertainty can change the heat map."""
         masks, process = self._masks, self._process
-        self._mean, scale = process.mean(self._values**0.25 if self._bounded else self._values)
-        self._scale = SPREAD * scale
+        self._mean, self._scale = process.mean(self._values**0.25 if self._bounded else self._values)
         self._expected, variance = moments(self._mean, self._scale[:, None] * process.variance, self._bounded)
         self._expected[:, process.observed] = self._values
         self._left_when_learnt = np.maximum(process.variance, 1e-9)

@@ -18,7 +18,7 @@ from conftest import tiny_model
 import sise_ort
 from sise_ort.errors import BundleError, ParameterError
 from sise_ort.exporter.phases.sketch import cell_means, grid
-from sise_ort.runtime.budget import SPREAD, AnytimeScoring, Budget, correlation, moments
+from sise_ort.runtime.budget import AnytimeScoring, Budget, correlation, moments
 from sise_ort.runtime.mask_process import NOISE, MaskProcess
 from sise_ort.runtime.method import Question
 from sise_ort.runtime.scoring import Masks
@@ -424,7 +424,7 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
     level = (inverse @ values).sum() / inverse.sum()
     mean = level + k[:, places] @ inverse @ (values - level)
     scale = (values - level) @ inverse @ (values - level) / 16
-    variance = SPREAD * scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
+    variance = scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
     expected, spread = moments(mean, np.maximum(variance, 0), True)
     expected[places] = search._values[0, :16]
     cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells.astype(
