@@ -44,6 +44,25 @@ from sise_ort.cli.options import Names, Numbers, source_options
     metavar="GRAPH,…",
     help="Graphs that other methods need: head, image-gradient, full-gradient.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network that scores masks.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(exists=True, file_okay=False),
+    help="Typical pictures, for int8 and fp16.",
+)
+@click.option(
+    "--least-correlation",
+    type=click.FloatRange(-1, 1),
+    default=0.97,
+    show_default=True,
+    help="Of heat maps in that precision with fp32's.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:
     """Turn a CNN into a bundle that explains itself.
@@ -54,6 +73,7 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     sise-ort export resnet50
     sise-ort export model.onnx -o model.sise --normalize imagenet --labels names.txt
     sise-ort export model.onnx --mean 103.9,116.8,123.7 --std 1,1,1 --color bgr
+    sise-ort export resnet50 --precision int8 --calibration pictures
     sise-ort export mynet.models:build --weights best.pth --input-size 256x1600 --color gray --mean 128 --std 64
     """
     from sise_ort.cli.console import say
@@ -65,6 +85,11 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
         say(
             "warning: the graph ends without Softmax or Sigmoid, so softmax is assumed. "
             "If the network is multi-label, export again with --head sigmoid"
+        )
+    if compared := manifest.origin.get("precision"):
+        say(
+            f"heat maps in {manifest.precision} correlate with float32's by {compared['mean']:.3f} (lowest "
+            f"{compared['lowest']:.3f}) on {compared['pictures']} pictures ({compared['source']})"
         )
     for b, layer in enumerate(manifest.layers, 1):
         say(f"block {b}: {layer.channels} × {layer.height} × {layer.width}  {layer.module or layer.tensor}")

@@ -34,6 +34,8 @@ from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
 from sise_ort.exporter.phases.predict import build_predict
 from sise_ort.exporter.phases.sketch import build_sketch
+from sise_ort.exporter.precision import LEAST_CORRELATION, lower
+from sise_ort.exporter.precision import check as check_precision
 from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
@@ -104,6 +106,9 @@ def export_bundle(
     output: str | None = None,
     frame_dtype: str = "uint8",
     graphs: Sequence[str] = (),
+    precision: str = "fp32",
+    calibration: str | Path | None = None,
+    least_correlation: float = LEAST_CORRELATION,
     force: bool = False,
     report: Callable[[str], None] = lambda step: None,
 ) -> Manifest:
@@ -128,6 +133,10 @@ def export_bundle(
     frame_dtype : pixel type of the frames, "uint8" or "float32".
     graphs : further graphs for methods other than SISE: "head", "image-gradient", "full-gradient" (see
         `sise_ort.runtime.methods`).
+    precision : of predict.onnx, which scores the masks: "fp32", "fp16" (for GPUs) or "int8" (for CPUs); the gradients
+        stay in float32.
+    calibration : folder of typical pictures, for "int8" and "fp16": the heat maps of some are compared with float32's.
+    least_correlation : what they must keep on average, else the export is refused.
     force : overwrite an existing bundle.
     report : called with a sentence at each step.
 
@@ -142,6 +151,7 @@ def export_bundle(
     """
     opts.check_choice("frame_dtype", frame_dtype)
     wanted = opts.optional_phases(graphs)
+    check_precision(precision, calibration, least_correlation)
     if bundle is not None:
         _refuse_existing(Path(bundle), force)
     report("loading the model")
@@ -212,6 +222,9 @@ def export_bundle(
         report("comparing the bundle with the source model")
         quantised = any(node.op_type == "QuantizeLinear" for node in cleaned.model.graph)
         compare(folder, manifest, known.reference, found.activation, quantised)
+        if precision != "fp32":
+            report(f"lowering predict to {precision}, and comparing the heat maps")
+            manifest = lower(folder, manifest, precision, calibration, least_correlation)
         _move_into_place(folder, target, force)
     return manifest
 

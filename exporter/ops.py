@@ -32,7 +32,7 @@ class Ops:
         self.dtype = dtype
         self.prefix = prefix
         taken = {v.name for node in graph for v in node.outputs} | set(graph.initializers)
-        taken |= {v.name for v in graph.inputs}
+        taken |= {v.name for v in graph.inputs} | {node.name for node in graph}
         self._names = (name for i in itertools.count() if (name := f"{prefix}/{i}") not in taken)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:

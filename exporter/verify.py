@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Manifest
+from sise_ort.bundle import InputSpec, Manifest
 from sise_ort.errors import ExportError
 from sise_ort.runtime.model import BundleModel
 
@@ -41,13 +41,7 @@ def compare(
     ExportError : more than 1e-3 of the largest output apart (2e-2 for half precision), or not finite.
     """
     spec, facts = manifest.input, manifest.preprocessing
-    rng = np.random.default_rng(0)
-    rows, columns = (
-        np.linspace(0, 3 * np.pi, spec.height)[:, None, None],
-        np.linspace(0, 4 * np.pi, spec.width)[:, None],
-    )
-    waves = 127.5 + 80 * np.sin(rows + rng.uniform(0, 6, (2, 1, 1, spec.channels))) * np.cos(columns)
-    frames = np.clip(waves + rng.normal(0, 25, waves.shape), 0, 255).astype(spec.frame_dtype)
+    frames = np.stack(waves(spec))
     ordered = frames[..., ::-1] if facts.color == "bgr" else frames
     inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2).astype(np.float32)
     theirs = reference(np.ascontiguousarray(inputs))
@@ -94,6 +88,17 @@ def compare(
             )
         )
     return worst
+
+
+def waves(spec: InputSpec) -> list[NDArray[Any]]:
+    """Two frames [H, W, C] of smooth waves with some noise."""
+    rng = np.random.default_rng(0)
+    rows, columns = (
+        np.linspace(0, 3 * np.pi, spec.height)[:, None, None],
+        np.linspace(0, 4 * np.pi, spec.width)[:, None],
+    )
+    found = 127.5 + 80 * np.sin(rows + rng.uniform(0, 6, (2, 1, 1, spec.channels))) * np.cos(columns)
+    return list(np.clip(found + rng.normal(0, 25, found.shape), 0, 255).astype(spec.frame_dtype))
 
 
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -93,6 +93,8 @@ class Explainer:
             )
         if self.manifest.input.batch is not None:
             notes.append("masks are scored one at a time: the source file fixes its batch to 1")
+        if self.manifest.precision != "fp32":
+            notes.append(f"masks are scored in {self.manifest.precision}")
         if self._model.provider.note:
             notes.append(self._model.provider.note)
         self.notes = tuple(notes)

@@ -256,6 +256,10 @@ class BundleModel:
             spec.height * spec.width,
         )
 
+    def masks(self, maps: Tensor, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The masks [n, 1, H, W] of some maps of one block."""
+        return self._sessions["mask"].run({"maps": maps, "index": index}, fetch=["masks"])[0]["masks"]
+
     def passes(self, masks: int) -> int:
         """Inputs that go through the network for so many masks, padding included."""
         return -(-masks // self.batch_size) * self.batch_size if self.provider.device == "cuda" else masks

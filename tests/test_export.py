@@ -196,3 +196,30 @@ def test_unwritable_target(tmp_path: Path, tiny_onnx: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write"):
         sise_ort.export(tiny_onnx, tmp_path / "file" / "t.sise", **OPTIONS)
+
+
+def test_a_source_that_uses_our_names(tmp_path: Path, tiny_onnx: Path, frame: Any) -> None:
+    """Tensors and nodes of the source may be called what the bundle's graphs call their own."""
+    words = {
+        "c1": "image", "r1": "features_1", "p1": "masked", "c2": "class", "r2": "scores", "p2": "contrast", "c3": "alpha_3",
+        "r3": "features_2", "g": "gradients_1", "f": "confidence", "scores": "sise/0",
+    }  # fmt: skip
+    model = onnx.load(tiny_onnx)
+    for number, node in enumerate(model.graph.node):
+        node.input[:] = [words.get(name, name) for name in node.input]
+        node.output[:] = [words.get(name, name) for name in node.output]
+        node.name = f"sise/{number + 1}"
+    model.graph.output[0].name = "sise/0"
+    onnx.save(model, tmp_path / "ours.onnx")
+    results = []
+    for name in ("tiny", "ours"):
+        sise_ort.export(
+            tmp_path / f"{name}.onnx", tmp_path / f"{name}.sise", normalize="tf",
+            graphs=("head", "image-gradient", "full-gradient"),
+        )  # fmt: skip
+        explainer = sise_ort.load(tmp_path / f"{name}.sise", provider="cpu")
+        results.append(
+            [explainer.explain(frame, 2, method=method) for method in ("sise", "gradient", "fullgrad")]
+        )
+    for plain, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours.heatmap, plain.heatmap, atol=1e-6)

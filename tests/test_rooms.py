@@ -19,7 +19,7 @@ ALLOWED = {
     "cli": {"numpy", "click", "rich", "cv2"},
 }
 ONLY_IN = {
-    "onnxruntime": {"runtime/providers.py"},
+    "onnxruntime": {"runtime/providers.py", "exporter/precision.py"},
     "torch": {"exporter/sources/torch_model.py"},
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},

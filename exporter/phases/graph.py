@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,7 +27,15 @@ def new_graph(name: str, inputs: Sequence[ir.Value]) -> ir.Graph:
 def finish(
     graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int | str]]
 ) -> ir.Model:
-    """Name the outputs, sort the nodes, drop what leads nowhere."""
+    """Name the outputs, sort the nodes, drop what leads nowhere; what bore a name of ours gets another."""
+    kept = {id(value) for value in (*outputs.values(), *graph.inputs)}
+    ours = {*outputs, *(value.name for value in graph.inputs)}
+    inside = [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+    taken = {value.name for value in inside} | ours
+    for value in inside:
+        if value.name in ours and id(value) not in kept:
+            value.name = next(n for i in itertools.count() if (n := f"{value.name}/{i}") not in taken)
+            taken.add(value.name)
     for name, value in outputs.items():
         value.name = name
         value.shape = ir.Shape(list(shapes[name]))

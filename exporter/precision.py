@@ -1,0 +1,206 @@
+"""predict.onnx in half precision or in integers, and what that does to the heat maps.
+
+The exporter's only importer of onnxruntime's tools (its quantiser and its fp16 converter).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from sise_ort.bundle import MANIFEST, Manifest, file_sha256
+from sise_ort.datasets import open_dataset
+from sise_ort.errors import ExportError, FrameError, ParameterError
+from sise_ort.exporter.verify import waves
+from sise_ort.runtime.budget import correlation
+from sise_ort.runtime.explainer import Explainer
+from sise_ort.selection import select_maps
+
+PRECISIONS = ("fp32", "fp16", "int8")
+LEAST_CORRELATION = 0.97
+CALIBRATED = 64
+"""Pictures that the ranges of activations are taken from, each whole and through a mask of every block."""
+COMPARED, COMPARED_MU = 8, 0.5
+"""Pictures whose heat maps are compared, and the threshold of their selection."""
+IN_FLOAT32 = ("ReduceMean", "Softmax", "Sigmoid", "GlobalAveragePool", "Max", "Min")
+"""Operators that stay in float32 in fp16: sums overflow, confidences lose what matters."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Correlation of heat maps of the lowered with those of the float32 network: mean and lowest, over so many pictures.
+    source : where the pictures come from."""
+
+    mean: float
+    lowest: float
+    pictures: int
+    source: str
+
+
+def check(precision: str, calibration: str | Path | None, least: float) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if precision not in PRECISIONS:
+        raise ParameterError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and calibration is None:
+        raise ParameterError(
+            "precision int8 needs --calibration FOLDER: typical pictures, from which the ranges of activations are taken"
+        )
+    if precision == "fp32" and calibration is not None:
+        raise ParameterError("--calibration is for --precision fp16 and int8")
+    if isinstance(least, bool) or not isinstance(least, (int, float)) or not -1 <= least <= 1:
+        raise ParameterError(f"least_correlation is {least!r}; it must be a number from -1 to 1")
+
+
+def lower(
+    folder: Path, manifest: Manifest, precision: str, calibration: str | Path | None, least: float
+) -> Manifest:
+    """Replace predict.onnx of a float32 bundle by one of lower precision; extract stays as it is.
+
+    fp16: weights and activations, except sums and confidences. int8: weights per channel (in 7 bits, so that CPUs
+    without VNNI do not saturate) and activations (unsigned, by their smallest and largest value on the calibration
+    pictures), as QuantizeLinear and DequantizeLinear around every operator.
+
+    Parameters
+    ----------
+    folder : with all graphs and the manifest's file. calibration : folder of pictures; None, for fp16, compares on two
+        synthetic ones. least : the mean correlation that the heat maps must keep.
+
+    Returns
+    -------
+    The manifest, as it now stands in the folder, with the Comparison as ``origin["precision"]``.
+
+    Raises
+    ------
+    ExportError : the maps correlate less; names the figure. Or the network cannot be converted.
+    ParameterError : there are no pictures.
+    """
+    explainer = Explainer(folder, "cpu")
+    frames, source = _frames(explainer, calibration)
+    before = [_heatmap(explainer, frame) for frame in frames[:COMPARED]]
+    path = folder / "predict.onnx"
+    if precision == "fp16":
+        _to_half(path)
+    else:
+        _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
+    del explainer
+    lowered = dataclasses.replace(
+        manifest, precision=precision, files={**manifest.files, path.name: file_sha256(path)}
+    )
+    (folder / MANIFEST).write_text(lowered.to_json(), encoding="utf-8")
+    after = Explainer(folder, "cpu")
+    found = [
+        correlation(_heatmap(after, frame), b) for frame, b in zip(frames[:COMPARED], before, strict=True)
+    ]
+    comparison = Comparison(float(np.mean(found)), float(np.min(found)), len(found), source)
+    if not comparison.mean >= least:
+        raise ExportError(
+            f"in {precision} the heat maps correlate with those of float32 by {comparison.mean:.3f} on {len(found)} "
+            f"pictures ({source}; lowest {comparison.lowest:.3f}), less than {least:g}. Export in fp32"
+            + (" or fp16" if precision == "int8" else "")
+            + f", or allow it with --least-correlation {np.floor(100 * comparison.mean) / 100:g}"
+        )
+    facts = {**manifest.origin, "precision": dataclasses.asdict(comparison)}
+    final = dataclasses.replace(lowered, origin=facts)
+    (folder / MANIFEST).write_text(final.to_json(), encoding="utf-8")
+    return final
+
+
+def _frames(explainer: Explainer, calibration: str | Path | None) -> tuple[list[NDArray[Any]], str]:
+    """Frames of network size, and where they come from."""
+    spec = explainer.manifest.input
+    if calibration is None:
+        return waves(spec), "synthetic"
+    samples = open_dataset("folder", calibration).samples
+    frames = []
+    for sample in samples:
+        with contextlib.suppress(FrameError):  # what cannot be read cannot calibrate
+            frames.append(explainer.prepare(sample.picture)[0])
+        if len(frames) == CALIBRATED:
+            break
+    if not frames:
+        raise ParameterError(f"--calibration {calibration}: there is no picture that can be read")
+    return frames, Path(calibration).name
+
+
+def _heatmap(explainer: Explainer, frame: NDArray[Any]) -> NDArray[np.float32]:
+    return explainer.explain(frame, mu=COMPARED_MU).heatmap
+
+
+def _inputs(explainer: Explainer, frames: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    """What predict will see: pictures whole, and through one mask of each block."""
+    model, rng = explainer.model, np.random.default_rng(0)
+    for frame in frames:
+        image = model.upload(frame)
+        yield model.network_input(image)
+        extracted = model.extract(image, [-1], 1.0)
+        for maps, alpha, spans in zip(
+            extracted.features, extracted.pooled_gradients, extracted.spans, strict=True
+        ):
+            chosen = np.flatnonzero(select_maps(alpha[0], spans))
+            if len(chosen):
+                yield model.apply(image, model.masks(maps, rng.choice(chosen, 1)))
+
+
+def _to_half(path: Path) -> None:
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = onnx.load(path)
+    half = convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        disable_shape_infer=False,
+        op_block_list=sorted({*DEFAULT_OP_BLOCK_LIST, *IN_FLOAT32}),
+    )
+    onnx.save(half, path)
+
+
+def _to_integers(path: Path, inputs: Iterator[NDArray[np.float32]]) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    if any(node.op_type == "QuantizeLinear" for node in onnx.load(path, load_external_data=False).graph.node):
+        raise ExportError("the network is quantised already: export it without --precision int8")
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            found = next(inputs, None)
+            return None if found is None else {"masked": found}
+
+    quantised = path.with_name("quantised.onnx")
+    with _quiet():
+        quantize_static(
+            path,
+            quantised,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    quantised.replace(path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser's advice to its own callers does not concern our users."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
