@@ -26,6 +26,8 @@ PAIRS = 4
 """Pairs of heat maps that are averaged, from a draw of the confidences that are not known and its mirror image."""
 CELL_SCALE, TEXTURE_SCALE = 0.06, 6.0
 """Squared distances of cells are brought to this median, differences of texture divided by this (chosen on 40 pictures: docs/budget.md)."""
+USUAL_VARIANCE, USUAL_COUNT = 0.1, 2
+"""The process's variance before anything is known (its median on 20 pictures), and how many answers that counts for."""
 
 Array = NDArray[np.float64]
 
@@ -238,7 +240,10 @@ class AnytimeScoring:
     def _learn(self) -> None:
         """Predict all masks, and weigh how much each one's uncertainty can change the heat map."""
         masks, process = self._masks, self._process
-        self._mean, self._scale = process.mean(self._values**0.25 if self._bounded else self._values)
+        values = self._values**0.25 if self._bounded else self._values
+        self._mean, squares = process.mean(values)
+        expected = USUAL_VARIANCE if self._bounded else np.mean(values**2, axis=1)
+        self._scale = (USUAL_COUNT * expected + squares) / (USUAL_COUNT + values.shape[1] - 1)
         self._expected, variance = moments(self._mean, self._scale[:, None] * process.variance, self._bounded)
         self._expected[:, process.observed] = self._values
         self._left_when_learnt = np.maximum(process.variance, 1e-9)

@@ -56,8 +56,8 @@ class MaskProcess:
 
         Returns
         -------
-        mean [K, M], about a constant that is estimated with it (generalised least squares), and the process's variance
-        [K] of greatest likelihood.
+        mean [K, M], about a constant that is estimated with it (generalised least squares), and the sum of squares [K] of
+        the n whitened residuals, which have n - 1 degrees of freedom and the process's variance.
         """
         n = len(self.observed)
         self._white = self._forward(np.vstack([values, np.ones(n)]).T, self._white)
@@ -65,7 +65,7 @@ class MaskProcess:
         level = ones @ y / (ones @ ones)
         rest = y - np.outer(ones, level)
         mean = level[:, None] + rest.T.astype(np.float32) @ self._rows[:n]
-        return mean, np.einsum("nk,nk->k", rest, rest) / n
+        return mean, np.einsum("nk,nk->k", rest, rest)
 
     def deviations(self, count: int, rng: np.random.Generator) -> Array:
         """Draws from the posterior, less its mean, float [count, M], in units of the process's standard deviation.

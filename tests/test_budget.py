@@ -54,16 +54,16 @@ def observed_process(seed: int = 0, count: int = 60, seen: int = 15) -> tuple[Ma
 
 @pytest.mark.parametrize("seed", range(3))
 def test_process_against_the_closed_form(seed: int) -> None:
-    """Posterior mean with an estimated constant, variance and scale by dense linear algebra in float64."""
+    """Posterior mean with an estimated constant, variance and squares by dense linear algebra in float64."""
     process, points, places = observed_process(seed)
     values = np.random.default_rng(seed + 9).normal(2, 1, (2, len(places)))
-    mean, scale = process.mean(values)
+    mean, squares = process.mean(values)
     k = matern(points, points[places])
     inverse = np.linalg.inv(k[places] + NOISE * np.eye(len(places)))
-    for y, m, s in zip(values, mean, scale, strict=True):
+    for y, m, s in zip(values, mean, squares, strict=True):
         level = (inverse @ y).sum() / inverse.sum()
         np.testing.assert_allclose(m, level + k @ inverse @ (y - level), atol=1e-4)
-        assert s == pytest.approx((y - level) @ inverse @ (y - level) / len(y), rel=1e-4)
+        assert s == pytest.approx((y - level) @ inverse @ (y - level), rel=1e-4)
     variance = 1 - np.einsum("mi,ij,mj->m", k, inverse, k)
     np.testing.assert_allclose(process.variance, variance, atol=1e-4)
 
@@ -75,10 +75,10 @@ def test_process_learns_step_by_step() -> None:
     grown = MaskProcess(points, len(places))
     for n, place in enumerate(places, 1):
         grown.observe(place)
-        mean, scale = grown.mean(values[:, :n])
+        mean, squares = grown.mean(values[:, :n])
     once = whole.mean(values)
     np.testing.assert_allclose(mean, once[0], atol=1e-6)
-    np.testing.assert_allclose(scale, once[1], rtol=1e-6)
+    np.testing.assert_allclose(squares, once[1], rtol=1e-6)
 
 
 def test_process_draws_from_its_posterior() -> None:
@@ -205,7 +205,7 @@ def test_passes_are_kept(explainer: sise_ort.Explainer, frame: Any, passes: int)
     result, again = (explainer.explain(frame, passes=passes) for _ in range(2))
     assert result.forward_passes == 1 + passes and sum(result.mask_counts) == passes
     assert result.facts["scored"] == passes and result.facts["stopped_by"] == "passes"
-    assert 0 < result.facts["agreement"] <= 1
+    assert 0 < result.facts["agreement"] < 0.9999  # a few answers are never enough to be sure
     assert any("the others predicted" in note for note in result.notes)
     assert result.heatmap.tobytes() == again.heatmap.tobytes()
     assert result.heatmap.max() == 1.0 and result.heatmap.min() >= 0.0 and result.heatmap.shape == (32, 48)
@@ -423,7 +423,7 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
     values = search._values[0, :16] ** 0.25
     level = (inverse @ values).sum() / inverse.sum()
     mean = level + k[:, places] @ inverse @ (values - level)
-    scale = (values - level) @ inverse @ (values - level) / 16
+    scale = (2 * 0.1 + (values - level) @ inverse @ (values - level)) / (2 + 16 - 1)
     variance = scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
     expected, spread = moments(mean, np.maximum(variance, 0), True)
     expected[places] = search._values[0, :16]
