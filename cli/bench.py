@@ -22,7 +22,7 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record.")
 def command(bundle: str, provider: str, threads: int | None, rounds: int, as_json: bool) -> None:
-    """Measure how many masks to score at once on this machine, and remember it.
+    """Measure the best batch size on this machine, and remember it.
 
     From then on this bundle uses that batch size here, unless it is told another. The file that remembers may be deleted
     at any time.
