@@ -6,16 +6,12 @@ import json
 
 import click
 
+from sise_ort.cli.options import provider_option
+
 
 @click.command("bench")
 @click.argument("bundle", type=click.Path())
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    show_default=True,
-    help="Execution provider.",
-)
+@provider_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [all cores].")
 @click.option(
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="The median of so many counts."

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sise_ort.cli.options import Names
+from sise_ort.cli.options import Names, provider_option
 
 
 @click.command("evaluate")
@@ -70,9 +70,7 @@ from sise_ort.cli.options import Names
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the cores."
 )
-@click.option(
-    "--provider", type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]), default="auto", show_default=True
-)
+@provider_option
 @click.option("--batch-size", type=click.IntRange(1), help="Network inputs scored at once.")
 @click.option(
     "--gallery", type=click.IntRange(0), default=12, show_default=True, help="Samples shown on the page."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import Mu
+from sise_ort.cli.options import Mu, provider_option
 
 if TYPE_CHECKING:
     from sise_ort.explanation import Explanation
@@ -65,13 +65,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    show_default=True,
-    help="Execution provider.",
-)
+@provider_option
 @click.option("--batch-size", type=click.IntRange(1), help="Masked inputs scored at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
 def command(

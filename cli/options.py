@@ -10,6 +10,15 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Execution provider.",
+)
+
+
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated numbers: one for gray, three for colour."""
 
