@@ -125,15 +125,17 @@ def _frames(explainer: Explainer, calibration: str | Path | None) -> tuple[list[
     if calibration is None:
         return waves(spec), "synthetic"
     samples = open_dataset("folder", calibration).samples
-    frames = []
+    frames, unread = [], 0
     for sample in samples:
-        with contextlib.suppress(FrameError):  # what cannot be read cannot calibrate
+        try:
             frames.append(explainer.prepare(sample.picture)[0])
+        except FrameError:
+            unread += 1
         if len(frames) == CALIBRATED:
             break
     if not frames:
         raise ParameterError(f"--calibration {calibration}: there is no picture that can be read")
-    return frames, Path(calibration).name
+    return frames, Path(calibration).name + (f", where {unread} cannot be read" if unread else "")
 
 
 def _heatmap(explainer: Explainer, frame: NDArray[Any]) -> NDArray[np.float32]:
