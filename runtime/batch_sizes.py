@@ -17,6 +17,7 @@ import numpy as np
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import OutOfMemoryError
 from sise_ort.explanation import write_file
+from sise_ort.runtime.cache import cache_folder, gpu
 from sise_ort.runtime.providers import Provider, version
 
 if TYPE_CHECKING:
@@ -110,18 +111,24 @@ def measured_batch_size(manifest: Manifest, provider: Provider) -> int | None:
 
 
 def cache_file() -> Path:
-    """$SISE_ORT_CACHE, or sise-ort in the user's cache folder."""
-    folder = os.environ.get("SISE_ORT_CACHE")
-    if not folder:
-        folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sise-ort")
-    return Path(folder) / "batch-sizes.json"
+    """Where they are remembered."""
+    return cache_folder() / "batch-sizes.json"
 
 
 def key(manifest: Manifest, provider: Provider) -> str:
     """What the best batch size depends on."""
     cores = provider.threads or os.cpu_count() or 1
+    device = () if provider.device == "cpu" else (*gpu(), *(f"{k}={v}" for k, v in provider.options.items()))
     return " ".join(
-        (bundle_digest(manifest), provider.name, platform.node(), platform.machine(), str(cores), version())
+        (
+            bundle_digest(manifest),
+            provider.name,
+            *device,
+            platform.node(),
+            platform.machine(),
+            str(cores),
+            version(),
+        )
     )
 
 

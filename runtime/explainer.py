@@ -82,8 +82,9 @@ class Explainer:
         provider: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        provider_options: Mapping[str, object] | None = None,
     ) -> None:
-        self._model = BundleModel(bundle, provider, batch_size, threads)
+        self._model = BundleModel(bundle, provider, batch_size, threads, provider_options)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
         notes = []

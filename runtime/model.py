@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sise_ort.bundle import PHASES, Manifest, read_bundle
 from sise_ort.errors import BundleError, OutOfMemoryError, ParameterError
 from sise_ort.runtime.batch_sizes import measured_batch_size
+from sise_ort.runtime.cache import tensorrt_options
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
@@ -98,6 +99,7 @@ class BundleModel:
     batch_size : network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the
         picture's size. 1 where the bundle takes no more.
     threads : CPU threads per session; None takes all cores.
+    provider_options : of onnxruntime's GPU provider, for `predict`; see `Provider`.
 
     Raises
     ------
@@ -110,10 +112,11 @@ class BundleModel:
         provider: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        provider_options: Mapping[str, object] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.manifest: Manifest = read_bundle(self.folder)
-        self.provider = Provider(provider, threads)
+        self.provider = Provider(provider, threads, provider_options)
         spec = self.manifest.input
         if batch_size is not None and (
             isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
@@ -122,9 +125,10 @@ class BundleModel:
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
         default = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
         self.batch_size_is = "given" if batch_size else "measured" if known else "default"
-        self._sessions = {
-            phase: self.provider.session(self.folder / f"{phase}.onnx", phase=phase) for phase in PHASES
-        }
+        self._sessions: dict[str, Session] = {}
+        for phase in PHASES:
+            self._session(phase)
+        self._recording = 0
         self.resize(batch_size or known or default)
         self.pace = Pace()
         self.notes: list[str] = []
@@ -136,11 +140,19 @@ class BundleModel:
         size = (spec.height, spec.width)
         self._masks = self.provider.tensor(np.zeros((self.batch_size, 1, *size), np.float32))
         self._masked = self.provider.tensor(np.zeros((self.batch_size, spec.channels, *size), np.float32))
+        self._answers = {
+            name: self.provider.tensor(np.zeros((self.batch_size, self.manifest.head.classes), np.float32))
+            for name in ("scores", "confidence")
+        }
+        self._recording += 1  # a CUDA graph is good for these tensors only
 
     def _session(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
         if phase not in self._sessions:
-            self._sessions[phase] = self.provider.session(self.folder / f"{phase}.onnx", phase=phase)
+            own = tensorrt_options(self.manifest) if self.provider.name == "tensorrt" else None
+            self._sessions[phase] = self.provider.session(
+                self.folder / f"{phase}.onnx", phase=phase, options=own
+            )
         return self._sessions[phase]
 
     @property
@@ -216,9 +228,16 @@ class BundleModel:
                 {"image": image, "masks": Rows(self._masks, first, count)},
                 into={"masked": Rows(self._masked, first, count)},
             )
-        whole = Rows(self._masked, 0, self.batch_size if self.provider.device == "cuda" else filled)
-        fetched, _ = self._sessions["predict"].run({"masked": whole}, fetch=["scores", "confidence"])
-        scores, confidence = fetched["scores"][:filled], fetched["confidence"][:filled]
+        count = self.batch_size if self.provider.device == "cuda" else filled
+        self._sessions["predict"].run(
+            {"masked": Rows(self._masked, 0, count)},
+            into={name: Rows(tensor, 0, count) for name, tensor in self._answers.items()},
+            graph=self._recording,
+        )
+        # onnxruntime may give a view of memory that the next batch overwrites
+        scores, confidence = (
+            self._answers[name].numpy()[:filled].copy() for name in ("scores", "confidence")
+        )
         return scores, confidence, np.concatenate(extent), np.concatenate(total)
 
     def sketch(

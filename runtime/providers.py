@@ -58,14 +58,18 @@ class Provider:
     ----------
     name : "auto", "cpu", "cuda" or "tensorrt"; "auto" takes cuda where it works, else cpu.
     threads : CPU threads per session; None takes all cores.
+    options : of onnxruntime's provider, by its own names, for `predict`, where the time goes: {"use_tf32": 0},
+        {"prefer_nhwc": 1}, {"enable_cuda_graph": 1}, {"trt_builder_optimization_level": 5}.
 
     Raises
     ------
-    ParameterError : an unknown name, or no number of threads.
+    ParameterError : an unknown name, no number of threads, or options for the CPU, which has none.
     ProviderError : the provider is not part of the installed onnxruntime, or does not start.
     """
 
-    def __init__(self, name: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, name: str = "auto", threads: int | None = None, options: Mapping[str, object] | None = None
+    ) -> None:
         if name not in CHOICES:
             raise ParameterError(f"provider is {name!r}; it must be one of {', '.join(CHOICES)}")
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -78,6 +82,11 @@ class Provider:
             self.name = name
             require_working(name)
         self.device = "cpu" if self.name == "cpu" else "cuda"
+        self.options = {key: str(value) for key, value in (options or {}).items()}
+        if self.options and self.device == "cpu":
+            raise ParameterError(
+                f"the provider options {', '.join(self.options)} are for a GPU, but the provider in use is cpu"
+            )
 
     @staticmethod
     def _choose() -> tuple[str, str]:
@@ -89,15 +98,21 @@ class Provider:
             return "cpu", f"provider auto took cpu: {error}"
         return "cuda", "provider auto took cuda"
 
-    def session(self, path: Path, *, phase: str) -> Session:
+    def session(self, path: Path, *, phase: str, options: Mapping[str, str] | None = None) -> Session:
         """Open a graph. Only `predict` runs on TensorRT; the other phases stay on CUDA beside it.
+
+        options : further ones for `predict`, under those of the provider.
 
         Raises
         ------
         ProviderError : the session does not run on this provider.
         """
-        name = "cuda" if self.name == "tensorrt" and phase != "predict" else self.name
-        return Session(_open(str(path), name, phase, self.threads), self.device)
+        if phase != "predict":
+            name = "cuda" if self.name == "tensorrt" else self.name
+            return Session(_open(str(path), name, phase, self.threads), self.device)
+        own = {**(options or {}), **self.options}
+        graphs = own.get("enable_cuda_graph") == "1"
+        return Session(_open(str(path), self.name, phase, self.threads, own), self.device, graphs)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to where the provider keeps its tensors."""
@@ -126,11 +141,15 @@ class Rows:
 
 
 class Session:
-    """One graph, with its inputs and outputs bound where they lie."""
+    """One graph, with its inputs and outputs bound where they lie.
 
-    def __init__(self, session: Any, device: str) -> None:
+    cuda_graphs : the provider records runs as CUDA graphs; only those that `run` is told to.
+    """
+
+    def __init__(self, session: Any, device: str, cuda_graphs: bool = False) -> None:
         self._session = session
         self._device = device
+        self._cuda_graphs = cuda_graphs
         dtypes = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
         self.signature = [(i.name, dtypes.get(i.type, np.float32), i.shape) for i in session.get_inputs()]
         self.outputs = [o.name for o in session.get_outputs()]
@@ -142,6 +161,7 @@ class Session:
         fetch: Sequence[str] = (),
         keep: Sequence[str] = (),
         into: Mapping[str, Rows] | None = None,
+        graph: int = -1,
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
         """Run the graph once.
 
@@ -151,6 +171,8 @@ class Session:
         fetch : outputs to bring to the host, as arrays.
         keep : outputs to leave on the device, as tensors.
         into : outputs to write into rows of a tensor.
+        graph : a number for runs that always use the same tensors, so that they may be recorded as one CUDA graph; -1
+            for all others.
 
         Returns
         -------
@@ -175,7 +197,7 @@ class Session:
         for name in fetch:
             binding.bind_output(name, "cpu")
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._run_options(graph))
         except Exception as error:
             if any(words in str(error).lower() for words in OUT_OF_MEMORY):
                 raise OutOfMemoryError(f"no memory left on {self._device}: {first_line(error)}") from error
@@ -184,6 +206,13 @@ class Session:
         kept = dict(zip(keep, outputs[: len(keep)], strict=True))
         fetched = {name: value.numpy() for name, value in zip(fetch, outputs[len(keep) :], strict=True)}
         return fetched, kept
+
+    def _run_options(self, graph: int) -> Any:
+        if not self._cuda_graphs:
+            return None
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return options
 
 
 def require_working(name: str) -> None:
@@ -199,8 +228,17 @@ def require_working(name: str) -> None:
         _open(_probe_graph(), name)
 
 
-def _open(model: str | bytes, name: str, phase: str = "", threads: int = 0) -> Any:
-    """A session on one provider; `predict` may use TF32 and keeps its threads awake. 0 threads: one per core."""
+def _open(
+    model: str | bytes,
+    name: str,
+    phase: str = "",
+    threads: int = 0,
+    own: Mapping[str, str] | None = None,
+) -> Any:
+    """A session on one provider; `predict` may use TF32 and keeps its threads awake. 0 threads: one per core.
+
+    own : options of the provider, over ours.
+    """
     if name != "cpu" and hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(
             io.StringIO()
@@ -220,8 +258,8 @@ def _open(model: str | bytes, name: str, phase: str = "", threads: int = 0) -> A
     }
     chains: dict[str, list[Any]] = {
         "cpu": [PROVIDERS["cpu"]],
-        "cuda": [(PROVIDERS["cuda"], cuda)],
-        "tensorrt": [PROVIDERS["tensorrt"], (PROVIDERS["cuda"], cuda)],
+        "cuda": [(PROVIDERS["cuda"], {**cuda, **(own or {})})],
+        "tensorrt": [(PROVIDERS["tensorrt"], dict(own or {})), (PROVIDERS["cuda"], cuda)],
     }
     ort.set_default_logger_severity(
         4 if name != "cpu" else 2

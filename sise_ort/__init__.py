@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,11 @@ __all__ = [
 
 
 def load(
-    bundle: str | Path, provider: str = "auto", batch_size: int | None = None, threads: int | None = None
+    bundle: str | Path,
+    provider: str = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    provider_options: Mapping[str, object] | None = None,
 ) -> Explainer:
     """Open a bundle.
 
@@ -68,6 +73,8 @@ def load(
     batch_size : masked inputs scored at once; None takes what `sise-ort bench` has measured on this machine, else
         chooses by the picture's size.
     threads : CPU threads to use; None takes all cores.
+    provider_options : options of onnxruntime's CUDA or TensorRT provider for the session that scores masks, by
+        onnxruntime's names, such as {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def load(
     """
     from sise_ort.runtime.explainer import Explainer
 
-    return Explainer(bundle, provider, batch_size, threads)
+    return Explainer(bundle, provider, batch_size, threads, provider_options)
 
 
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:

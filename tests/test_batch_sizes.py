@@ -39,12 +39,12 @@ def limited(model: BundleModel, monkeypatch: pytest.MonkeyPatch, most: int) -> l
             self.binding.bind_input = bound
             return self.binding
 
-        def run_with_iobinding(self, binding: Any) -> None:
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
             if tried[-1] > most:
                 raise RuntimeError(
                     "[ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc Failed to allocate memory for requested buffer of size 1"
                 )
-            session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding, options)
 
     monkeypatch.setattr(model._sessions["predict"], "_session", Full())
     return tried

@@ -1,0 +1,307 @@
+"""Beside the peers: the same network, the same pictures, one after the other in one run.
+
+    python benchmarks/peers.py ../shared/data --work peers --limit 20
+    python benchmarks/peers.py ../shared/data --work peers --write        # the table of docs/performance.md
+
+Each peer runs in a process and an environment of its own (made in the work folder, 4 GB in all, and kept); they take
+turns picture by picture, and only one of them works at a time. Can be stopped and started again. All get the .onnx file,
+or what onnx2torch makes of it, and the input that our bundle gives the network. Every map is scaled to [0, 1] by its
+minimum and maximum, and a smaller one is upsampled bilinearly, before it is judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from paper_table import NETWORKS, imagenet, processor
+
+import sise_ort
+from sise_ort.runtime.baselines.maps import upsample
+from sise_ort.runtime.evaluation.measure import Judge
+from sise_ort.runtime.evaluation.rows import Rows
+from sise_ort.runtime.evaluation.summary import markdown_table
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = ("ebpg", "bbox", "insertion", "deletion")
+COLUMNS = ("sample", "variant", "seconds", "passes", "memory", *METRICS)
+STEPS = 16
+ENVIRONMENTS = {
+    "torch": (
+        "torch>=2.9,<2.14", "torchvision==0.28.0", "grad-cam==1.5.7", "onnx2torch==1.5.15", "setuptools<81",
+    ),
+    "dianna": ("torch==2.13.0", "dianna==1.8.1"),
+    "openvino": ("openvino-xai==1.1.0",),
+}  # fmt: skip
+MODELS = {
+    "mobilenet_v2": "mobilenet_v2_1.0_224_quant_deq_fp32.onnx",
+    "squeezenet1_1": "squeezenet1.1_fp32.onnx",
+}
+OURS: dict[str, dict[str, Any]] = {
+    "sise-ort, μ = 0": {},
+    "sise-ort, 64 passes": {"passes": 64},
+    "sise-ort, 16 passes": {"passes": 16},
+    "sise-ort, no pass": {"passes": 0},
+    "sise-ort, Grad-CAM": {"method": "gradcam"},
+}
+PEERS = {
+    "torch-naive": "SISE in torch, naive",
+    "torch-careful": "SISE in torch, careful",
+    "torch-scorecam": "pytorch-grad-cam 1.5.7, Score-CAM",
+    "dianna-rise": "DIANNA 1.8.1, RISE",
+    "openvino-aise": "OpenVINO XAI 1.1.0, AISE",
+    "openvino-reciprocam": "OpenVINO XAI 1.1.0, ReciproCAM",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A map [h, w] with its price: seconds, inputs through the network, peak memory of the process in MiB."""
+
+    values: np.ndarray[Any, np.dtype[np.float32]]
+    seconds: float
+    passes: int
+    memory: float
+
+
+class Worker:
+    """A process that explains pictures when it is asked to."""
+
+    def __init__(self, command: list[str], map_file: Path, log: Path) -> None:
+        self._map, self._log = map_file, log
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
+        )
+        self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._log} says why this peer stopped")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def explain(self, number: int) -> Answer:
+        assert self._process.stdin
+        print(number, self._map, file=self._process.stdin, flush=True)
+        told = self._answer()
+        return Answer(np.load(self._map), told["seconds"], told["passes"], told["memory"])
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def environment(name: str, work: Path) -> Path:
+    """The Python of a peer's environment, made where it is missing."""
+    folder = work / "environments" / name
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        print(f"installing {', '.join(ENVIRONMENTS[name])}", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *ENVIRONMENTS[name]], check=True)
+        (folder / "complete").touch()
+    return python
+
+
+def explain_here(bundle: Path, pictures: Path, given: dict[str, Any]) -> None:
+    """Our own worker; see peer_worker.py for the words."""
+    from peer_worker import memory
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    explainer = sise_ort.load(bundle, provider="cpu")
+    kept = np.load(pictures)
+    frames, classes = kept["frames"], kept["classes"]
+    explainer.explain(frames[0], int(classes[0]), **given)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        number, target = line.split(maxsplit=1)
+        began = time.perf_counter()
+        result = explainer.explain(frames[int(number)], int(classes[int(number)]), **given)
+        seconds = time.perf_counter() - began
+        np.save(target.strip(), result.heatmap)
+        told = {"seconds": seconds, "passes": result.forward_passes, "memory": memory()}
+        print(json.dumps(told), file=answers, flush=True)
+
+
+def block_nodes(model: Path, bundle: Path) -> list[str]:
+    """Names of the .onnx file's nodes that give the block outputs."""
+    graph = onnx.load(model, load_external_data=False).graph
+    names = {output: node.name for node in graph.node for output in node.output}
+    return [names[layer.tensor] for layer in sise_ort.load(bundle, provider="cpu").manifest.layers]
+
+
+def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], Path, Path]:
+    """The explainer that judges, the samples, and the files that tell the workers what to do."""
+    bundle = (arguments.work / f"{name}.sise").resolve()
+    if not bundle.exists():
+        NETWORKS[name].export(arguments.data, bundle, None)
+    samples = imagenet(arguments.data, arguments.work).samples
+    order = np.random.default_rng(0).permutation(len(samples))[: arguments.limit]
+    chosen = [samples[i] for i in order]
+    explainer = sise_ort.load(bundle, provider="cpu")
+    model = explainer.model
+    frames = [explainer.prepare(sample.picture)[0] for sample in chosen]
+    pictures = (arguments.work / f"{name}.npz").resolve()
+    np.savez(
+        pictures,
+        frames=frames,
+        inputs=np.concatenate([model.network_input(model.upload(frame)) for frame in frames]),
+        classes=[explainer.question(sample.label).index for sample in chosen],
+    )
+    source = (arguments.data / "models" / MODELS[name]).resolve()
+    job = pictures.with_suffix(".json")
+    told = {"model": str(source), "nodes": block_nodes(source, bundle), "pictures": str(pictures)}
+    job.write_text(json.dumps(told))
+    return explainer, chosen, pictures, job
+
+
+def run(name: str, arguments: argparse.Namespace) -> None:
+    explainer, samples, pictures, job = prepare(name, arguments)
+    here = Path(__file__).resolve()
+    commands: dict[str, Callable[[], list[str]]] = {
+        title: lambda given=given: [
+            sys.executable, str(here), "--here", json.dumps(given), str(arguments.work / f"{name}.sise"),
+            str(pictures),
+        ]
+        for title, given in OURS.items()
+    }  # fmt: skip
+    for peer, title in PEERS.items():
+        commands[title] = lambda peer=peer: [
+            str(environment(peer.split("-")[0], arguments.work.resolve())),
+            str(here.with_name("peer_worker.py")),
+            peer,
+            str(job),
+        ]
+    with (
+        Rows(arguments.work / f"{name}-peers.csv", COLUMNS) as rows,
+        workers(commands, arguments.work.resolve()) as staff,
+    ):
+        done = {(row["sample"], row["variant"]) for row in rows.all}
+        for number, sample in enumerate(samples):
+            left = [title for title in commands if (sample.name, title) not in done]
+            for title in left:
+                answer = staff(title).explain(number)
+                rows.append([row_of(explainer, sample, title, answer)])
+            print(f"{name}: {number + 1} of {len(samples)}", flush=True)
+
+
+@contextlib.contextmanager
+def workers(commands: dict[str, Callable[[], list[str]]], work: Path) -> Iterator[Callable[[str], Worker]]:
+    """Opens each worker when it is first needed; closes them all."""
+    open_ones: dict[str, Worker] = {}
+
+    def worker(title: str) -> Worker:
+        if title not in open_ones:
+            log = work / f"{title.replace(' ', '-').replace('/', '')}.log"
+            open_ones[title] = Worker(commands[title](), work / "map.npy", log)
+        return open_ones[title]
+
+    try:
+        yield worker
+    finally:
+        for one in open_ones.values():
+            one.close()
+
+
+def row_of(explainer: Any, sample: Any, title: str, answer: Answer) -> dict[str, Any]:
+    """What a map is worth."""
+    frame = explainer.explain(sample.picture, sample.label, passes=0)
+    size = frame.heatmap.shape
+    values = answer.values.astype(np.float64)
+    values = upsample(values, size) if values.shape != size else values
+    low, high = float(values.min()), float(values.max())
+    heatmap = ((values - low) / (high - low) if high > low else np.zeros(size)).astype(np.float32)
+    image = explainer.model.upload(explainer.prepare(sample.picture)[0])
+    truth = sample.truth(*frame.frame.shape[:2])
+    judge = Judge(explainer.model, image, frame.target, truth, METRICS, STEPS)
+    found = judge.judge(dataclasses.replace(frame, heatmap=heatmap))
+    return {
+        "sample": sample.name,
+        "variant": title,
+        "seconds": answer.seconds,
+        "passes": answer.passes,
+        "memory": answer.memory,
+        **{metric: found[metric] for metric in METRICS},
+    }
+
+
+def write(arguments: argparse.Namespace) -> None:
+    """The tables between the marks of docs/performance.md."""
+    parts = []
+    for name in MODELS:
+        path = arguments.work / f"{name}-peers.csv"
+        if not path.exists():
+            continue
+        table: dict[str, list[dict[str, Any]]] = {}
+        for row in Rows(path, COLUMNS, write=False).all:
+            table.setdefault(row["variant"], []).append(row)
+        reference = np.median([row["seconds"] for row in table["sise-ort, 64 passes"]])
+        lines = []
+        for title, rows in table.items():
+            seconds = float(np.median([row["seconds"] for row in rows]))
+            cells = [title, f"{np.mean([row['passes'] for row in rows]):.0f}", f"{seconds:.3g}"]
+            cells += [f"{seconds / reference:.2g}", f"{max(row['memory'] for row in rows):.0f}"]
+            cells += [f"{100 * np.nanmean([row[metric] for row in rows]):.1f}" for metric in METRICS]
+            lines.append(cells)
+        headers = ["", "passes", "seconds", "/ 64 passes", "MiB", "EBPG", "Bbox", "insertion", "deletion"]
+        count = len({row["sample"] for rows in table.values() for row in rows})
+        parts += [f"### {NETWORKS[name].title}, {count} pictures", markdown_table(headers, lines)]
+    parts.append(
+        f"`python benchmarks/peers.py DATA --work FOLDER`, {os.cpu_count()} cores of an x86-64 machine ({processor()}), "
+        f"{date.today()}. Seconds are medians of one picture from memory, after a first one that does not count; memory is "
+        "the highest of the process; metrics are means times 100, deletion is better when lower. Insertion and deletion in "
+        f"{STEPS} steps."
+    )
+    page = ROOT / "docs" / "performance.md"
+    begin, end = "<!-- written by benchmarks/peers.py -->\n", "<!-- until here: peers -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(
+        before + begin + "\n" + "\n\n".join(parts) + "\n\n" + end + rest.split(end)[1], encoding="utf-8"
+    )
+    print(page)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--here"]:
+        given, bundle, pictures = sys.argv[2:]
+        explain_here(Path(bundle), Path(pictures), json.loads(given))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="folder for environments, bundles and rows")
+    parser.add_argument("--network", action="append", choices=list(MODELS))
+    parser.add_argument("--limit", type=int, default=20, help="pictures at most")
+    parser.add_argument(
+        "--write", action="store_true", help="run nothing, write the table of docs/performance.md"
+    )
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.write:
+        write(arguments)
+        return
+    for name in arguments.network or MODELS:
+        run(name, arguments)
+
+
+if __name__ == "__main__":
+    main()
