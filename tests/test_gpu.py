@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_made(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SISE_ORT_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(OutputError, match="cannot keep TensorRT's engines.*SISE_ORT_CACHE names another"):
+    with pytest.raises(OutputError, match=r"cannot keep TensorRT's engines.*SISE_ORT_CACHE names another"):
         tensorrt_options(sise_ort.load(tiny_bundle, provider="cpu").manifest)
 
 
