@@ -283,13 +283,11 @@ def processor() -> str:
 
 
 READING = """
-Read from the tables above. Extremal Perturbation has been run on six pictures of SqueezeNet only so far: nothing is read from
-that row.
+Read from the tables above.
 
 **What agrees.** SISE's EBPG is ahead of every other method's, by intervals that leave out 0, on all three networks, with one
-exception in the rows that are complete: Extremal Perturbation on MobileNetV2 is level with it, at six times the time. On MobileNetV2 Grad-CAM,
-Grad-CAM++ and Integrated Gradients are behind in all seven metrics. A higher μ saves most of the time, and Ada-SISE lies
-near μ = 0.3.
+exception: Extremal Perturbation on MobileNetV2 is level with it, at six times the time. On MobileNetV2 Grad-CAM, Grad-CAM++
+and Integrated Gradients are behind in all seven metrics. A higher μ saves most of the time, and Ada-SISE lies near μ = 0.3.
 
 **What does not.** SISE does not lead in every metric. On MobileNetV2 FullGrad is better in Bbox and RISE in insertion. On
 SqueezeNet Grad-CAM (which Grad-CAM++ and Ablation-CAM equal there) and FullGrad are better in mIoU, Bbox and insertion, and

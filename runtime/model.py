@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import PHASES, Manifest, read_bundle
+from sise_ort.bundle import PHASES, Manifest, bundle_digest, read_bundle
 from sise_ort.errors import BundleError, OutOfMemoryError, ParameterError
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.cache import tensorrt_options
-from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
+from sise_ort.runtime.pace import Pace
+from sise_ort.runtime.providers import Provider, Rows, Session, Tensor, version
 
 BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels of one default batch; on a CPU larger ones only cost memory."""
@@ -60,33 +59,6 @@ class Sketch:
     texture: NDArray[np.float32]
     evidence: NDArray[np.float32]
     pixels: int
-
-
-class Pace:
-    """Seconds that pieces of work took lately, by kind. The first of each kind warms up and is not counted."""
-
-    def __init__(self) -> None:
-        self._lately: dict[str, deque[float]] = {}
-
-    def note(self, kind: str, seconds: float) -> None:
-        """Remember how long one took."""
-        if kind not in self._lately:
-            self._lately[kind] = deque(maxlen=5)
-        else:
-            self._lately[kind].append(seconds)
-
-    def slowest(self, kind: str, otherwise: float) -> float:
-        """The longest of the last five, or what to assume before there is one."""
-        return max(self._lately.get(kind) or (otherwise,))
-
-    def typical(self, kind: str, otherwise: float) -> float:
-        """The median of the last five, or what to assume before there is one."""
-        return median(self._lately.get(kind) or (otherwise,))
-
-    def forget(self, kind: str) -> None:
-        """Take back the longest: it may have been an accident, and work that is never tried is never measured again."""
-        if lately := self._lately.get(kind):
-            lately.remove(max(lately))
 
 
 class BundleModel:
@@ -385,9 +357,6 @@ class BundleModel:
 
     def facts(self) -> Mapping[str, Any]:
         """What a record of an explanation should say about the model and the machine's part in it."""
-        from sise_ort.bundle import bundle_digest
-        from sise_ort.runtime.providers import version
-
         return {
             "bundle": self.manifest.name,
             "bundle_sha256": bundle_digest(self.manifest),
