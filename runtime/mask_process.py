@@ -76,8 +76,8 @@ class MaskProcess:
         n, size = len(self.observed), self.vectors.shape[1]
         frequencies = rng.standard_normal((size, FREQUENCIES)) * np.sqrt(3 / rng.chisquare(3, FREQUENCIES))
         phase = self.vectors @ frequencies.astype(np.float32)
-        waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) / np.float32(np.sqrt(FREQUENCIES))
-        prior = rng.standard_normal((count, 2 * FREQUENCIES)).astype(np.float32) @ waves.T
+        even, odd = rng.standard_normal((2, count, FREQUENCIES)).astype(np.float32) / np.float32(FREQUENCIES**0.5)
+        prior = even @ np.cos(phase).T + odd @ np.sin(phase).T
         seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((count, n))
         pull = self._forward(seen.T, np.zeros((0, 0))).astype(np.float32)
         return prior - pull.T @ self._rows[:n]

@@ -247,9 +247,10 @@ def _open(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    # Each session has threads of its own. If those of one waited by spinning, they would take the cores from the next
+    # one's (measured on 2 cores: explaining took up to twice as long).
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if phase in ("mask", "apply", "fuse", "sketch", "draft"):
-        # Each session has threads of its own. If those of the small phases waited by spinning, they would take the
-        # cores from predict, which runs between them (measured on 2 cores: explaining took twice as long).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     cuda = {
         "cudnn_conv_algo_search": "HEURISTIC",

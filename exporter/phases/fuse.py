@@ -92,7 +92,8 @@ def _visualization_map(
     rows = op.Reshape(centred, op.constant([layer.channels, layer.height * layer.width]))
     summed = op.Reshape(op.MatMul(weights, rows), op.constant([-1, 1, layer.height, layer.width]))
     wide = upsample(op, summed, spec.height, spec.width)
-    possible = op.MatMul(op.Abs(weights), op.ReduceMax(op.Abs(rows), [1], keepdims=1))
+    largest = op.Max(op.ReduceMax(rows, [1], keepdims=1), op.Neg(op.ReduceMin(rows, [1], keepdims=1)))
+    possible = op.MatMul(op.Abs(weights), largest)
     limit = op.Mul(op.Reshape(possible, op.constant([-1, 1, 1, 1])), FLAT)
     return _scaled(op, wide, limit)
 
