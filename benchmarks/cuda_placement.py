@@ -45,7 +45,7 @@ def placement(graph: Path, variables: dict[str, str]) -> Placement:
 
     Raises
     ------
-    SystemExit : it says nothing.
+    RuntimeError : it says nothing.
     """
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(graph)], env=os.environ | variables, capture_output=True, text=True
@@ -64,7 +64,7 @@ def placement(graph: Path, variables: dict[str, str]) -> Placement:
         elif node := re.match(r"(\w+) \(.*\)", told):
             nodes[provider, node[1]] += 1
     if not nodes:
-        raise SystemExit(f"onnxruntime did not come to place the nodes of {graph}:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"onnxruntime did not come to place the nodes of {graph}:\n{done.stderr[-2000:]}")
     gpu = sum(n for (where, _), n in nodes.items() if where == "CUDAExecutionProvider")
     copies = sum(n for (_, kind), n in nodes.items() if kind.startswith("Memcpy"))
     cpu = Counter({kind: n for (where, kind), n in nodes.items() if where == "CPUExecutionProvider"})

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cuda_placement import report
 
 import sise_ort
 from sise_ort.errors import SiseError
@@ -191,6 +192,8 @@ def everything(title: str, bundle: Path, arguments: argparse.Namespace) -> tuple
         rate = explaining(bundle, arguments.provider, fastest, arguments.rounds)
         print(f"masks a second, end to end: {rate:.0f}", flush=True)
     if arguments.provider == "cuda":
+        with attempt("placement"):
+            report(bundle, {})
         with attempt("TensorRT"):
             explainer = sise_ort.load(bundle, "tensorrt")
             curve = measure(explainer.model, (64, 256), arguments.rounds)

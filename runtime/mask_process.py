@@ -76,7 +76,9 @@ class MaskProcess:
         n, size = len(self.observed), self.vectors.shape[1]
         frequencies = rng.standard_normal((size, FREQUENCIES)) * np.sqrt(3 / rng.chisquare(3, FREQUENCIES))
         phase = self.vectors @ frequencies.astype(np.float32)
-        even, odd = rng.standard_normal((2, count, FREQUENCIES)).astype(np.float32) / np.float32(FREQUENCIES**0.5)
+        even, odd = rng.standard_normal((2, count, FREQUENCIES)).astype(np.float32) / np.float32(
+            FREQUENCIES**0.5
+        )
         prior = even @ np.cos(phase).T + odd @ np.sin(phase).T
         seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((count, n))
         pull = self._forward(seen.T, np.zeros((0, 0))).astype(np.float32)
