@@ -44,6 +44,9 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 CHOICES = ("auto", *PROVIDERS)
+CUDA_GRAPHS = ("enable_cuda_graph", "trt_cuda_graph_enable")
+"""Options by which a provider records runs."""
+
 OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
 """How onnxruntime, CUDA and the C++ library say it."""
 
@@ -82,7 +85,10 @@ class Provider:
             self.name = name
             require_working(name)
         self.device = "cpu" if self.name == "cpu" else "cuda"
-        self.options = {key: str(value) for key, value in (options or {}).items()}
+        self.options = {
+            key: str(int(value) if isinstance(value, bool) else value)
+            for key, value in (options or {}).items()
+        }
         if self.options and self.device == "cpu":
             raise ParameterError(
                 f"the provider options {', '.join(self.options)} are for a GPU, but the provider in use is cpu"
@@ -111,7 +117,7 @@ class Provider:
             name = "cuda" if self.name == "tensorrt" else self.name
             return Session(_open(str(path), name, phase, self.threads), self.device)
         own = {**(options or {}), **self.options}
-        graphs = own.get("enable_cuda_graph") == "1"
+        graphs = any(own.get(key, "").lower() in ("1", "true") for key in CUDA_GRAPHS)
         return Session(_open(str(path), self.name, phase, self.threads, own), self.device, graphs)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:

@@ -152,6 +152,25 @@ def test_options_of_tensorrt(opened: list[Any]) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        ({}, False),
+        ({"enable_cuda_graph": 1}, True),
+        ({"enable_cuda_graph": True}, True),
+        ({"enable_cuda_graph": "true"}, True),
+        ({"enable_cuda_graph": False}, False),
+    ],
+)
+def test_cuda_graphs_are_noticed(opened: list[Any], options: dict[str, Any], recorded: bool) -> None:
+    """Else onnxruntime would record every run as the same graph."""
+    session = Provider("cuda", options=options).session(Path("predict.onnx"), phase="predict")
+    assert (session._run_options(3) is not None) is recorded
+    assert not recorded or session._run_options(3).get_run_config_entry("gpu_graph_id") == "3"
+    if options:
+        assert opened[0][1][PROVIDERS["cuda"]]["enable_cuda_graph"] in ("0", "1", "true")
+
+
 def test_options_need_a_gpu(tiny_bundle: Path) -> None:
     with pytest.raises(
         ParameterError, match="options use_tf32 are for a GPU, but the provider in use is cpu"
