@@ -79,10 +79,11 @@ class MaskProcess:
         even, odd = rng.standard_normal((2, count, FREQUENCIES)).astype(np.float32) / np.float32(
             FREQUENCIES**0.5
         )
-        prior = even @ np.cos(phase).T + odd @ np.sin(phase).T
+        prior: NDArray[np.float32] = even @ np.cos(phase).T + odd @ np.sin(phase).T
         seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((count, n))
         pull = self._forward(seen.T, np.zeros((0, 0))).astype(np.float32)
-        return prior - pull.T @ self._rows[:n]
+        drawn: NDArray[np.float32] = prior - pull.T @ self._rows[:n]
+        return drawn
 
     def _forward(self, right: Array, known: Array) -> NDArray[np.float64]:
         """L^-1 right, [n, k], of which the first rows may be known already."""
