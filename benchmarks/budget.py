@@ -25,6 +25,7 @@ from paper_table import NETWORKS, processor
 import sise_ort
 from sise_ort.explanation import Explanation
 from sise_ort.runtime.budget import correlation
+from sise_ort.runtime.evaluation.measure import METRICS as TITLES
 from sise_ort.runtime.evaluation.measure import Judge
 from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
@@ -45,6 +46,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "Score-CAM": {"method": "scorecam"},
 }
 STEPS = 16
+ROWS = 1 + len(MUS) + len(LARGEST) + len(PASSES)
+"""Of each picture, without the others."""
 Chosen = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -101,8 +104,10 @@ class Everything:
         return self.fused(keep)
 
 
-def judged(explainer: sise_ort.Explainer, sample: Any, everything: bool) -> Iterator[dict[str, Any]]:
-    """A row per variant."""
+def judged(
+    explainer: sise_ort.Explainer, sample: Any, everything: bool, done: set[str]
+) -> Iterator[dict[str, Any]]:
+    """A row per variant that is not done yet."""
     known = Everything(explainer, sample)
     makers: dict[str, Callable[[], Explanation]] = {"mu 0": lambda: known.full}
     makers |= {f"mu {mu}": lambda mu=mu: known.above(mu) for mu in MUS}
@@ -118,6 +123,8 @@ def judged(explainer: sise_ort.Explainer, sample: Any, everything: bool) -> Iter
     truth = sample.truth(*known.full.frame.shape[:2])
     judge = Judge(explainer.model, known.image, known.full.target, truth, METRICS, STEPS)
     for variant, make in makers.items():
+        if variant in done:
+            continue
         result = make()
         found = judge.judge(result)
         agreement = result.facts.get("agreement")
@@ -139,8 +146,9 @@ def open_worker(bundle: Path, threads: int, everything: bool) -> None:
     _worker[:] = [sise_ort.load(bundle, provider="cpu", threads=threads), everything]
 
 
-def work(sample: Any) -> list[dict[str, Any]]:
-    return list(judged(_worker[0], sample, _worker[1]))
+def work(task: tuple[Any, set[str]]) -> list[dict[str, Any]]:
+    sample, done = task
+    return list(judged(_worker[0], sample, _worker[1], done))
 
 
 def run(name: str, arguments: argparse.Namespace) -> None:
@@ -152,8 +160,15 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     order = np.random.default_rng(0).permutation(len(samples))[: arguments.limit]
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
     with Rows(arguments.work / f"{name}.csv", COLUMNS) as rows:
-        done = {row["sample"] for row in rows.all}
-        left = [samples[i] for i in order if samples[i].name not in done]
+        done: dict[str, set[str]] = {}
+        for row in rows.all:
+            done.setdefault(row["sample"], set()).add(row["variant"])
+        wanted = ROWS + (len(OTHERS) if arguments.others else 0)
+        left = [
+            (samples[i], done.get(samples[i].name, set()))
+            for i in order
+            if len(done.get(samples[i].name, ())) < wanted
+        ]
         pool = multiprocessing.get_context("spawn").Pool(
             arguments.workers, open_worker, (bundle, threads, arguments.others)
         )
@@ -181,9 +196,9 @@ def write(names: list[str], arguments: argparse.Namespace) -> None:
         "![Correlation with the full map against passes](budget.png)",
     ]
     for name, table in tables.items():
-        headers = ["", "passes", "correlation", *METRICS]
+        headers = ["", "passes", "correlation", *(TITLES[metric].title for metric in METRICS)]
         parts += [
-            f"### {NETWORKS[name].title}, {len(table['mu 0'])} pictures",
+            f"### {NETWORKS[name].title} ({len(table['mu 0'])})",
             markdown_table(headers, _cells(table)),
         ]
         told = [r for v, rows in table.items() if v.startswith("passes") for r in rows if r["agreement"] < 1]
