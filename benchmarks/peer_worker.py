@@ -118,14 +118,12 @@ def naive_sise(job: dict[str, Any]) -> Peer:
 
 
 def careful_sise(job: dict[str, Any]) -> Peer:
-    """As a good engineer would write it in torch: batches, inference mode, channels last, a compiled network where a
-    compiler is to be had, sums at the size of the feature maps."""
+    """As a good engineer would write it in torch: batches, inference mode, channels last, sums at the size of the feature
+    maps. (Not compiled: a compiler is not part of torch, and this is for CPUs; gpu.py compiles.)"""
     import torch
 
     net, modules, passes = torch_network(job)
     fast = net.to(memory_format=torch.channels_last)
-    if job.get("compile"):
-        fast = torch.compile(fast)
     size = 16
 
     def explain(x: Map, target: int) -> tuple[Map, int]:
