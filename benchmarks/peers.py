@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import venv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -250,9 +251,13 @@ def write(arguments: argparse.Namespace) -> None:
         path = arguments.work / f"{name}-peers.csv"
         if not path.exists():
             continue
+        found = Rows(path, COLUMNS, write=False).all
+        times = Counter(row["sample"] for row in found)
+        whole = {sample for sample, n in times.items() if n == len(OURS) + len(PEERS)}
         table: dict[str, list[dict[str, Any]]] = {}
-        for row in Rows(path, COLUMNS, write=False).all:
-            table.setdefault(row["variant"], []).append(row)
+        for row in found:
+            if row["sample"] in whole:  # all of them on the same pictures
+                table.setdefault(row["variant"], []).append(row)
         reference = np.median([row["seconds"] for row in table["sise-ort, 64 passes"]])
         lines = []
         for title, rows in table.items():
@@ -262,8 +267,7 @@ def write(arguments: argparse.Namespace) -> None:
             cells += [f"{100 * np.nanmean([row[metric] for row in rows]):.1f}" for metric in METRICS]
             lines.append(cells)
         headers = ["", "passes", "seconds", "/ 64 passes", "MiB", "EBPG", "Bbox", "insertion", "deletion"]
-        count = len({row["sample"] for rows in table.values() for row in rows})
-        parts += [f"### {NETWORKS[name].title}, {count} pictures", markdown_table(headers, lines)]
+        parts += [f"### {NETWORKS[name].title} ({len(whole)})", markdown_table(headers, lines)]
     parts.append(
         f"`python benchmarks/peers.py DATA --work FOLDER`, {os.cpu_count()} cores of an x86-64 machine ({processor()}), "
         f"{date.today()}. Seconds are medians of one picture from memory, after a first one that does not count; memory is "
