@@ -241,7 +241,7 @@ def _open(
     threads: int = 0,
     own: Mapping[str, str] | None = None,
 ) -> Any:
-    """A session on one provider; `predict` may use TF32 and keeps its threads awake. 0 threads: one per core.
+    """A session on one provider; `predict` may use TF32. 0 threads: one per core.
 
     own : options of the provider, over ours.
     """
