@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from pages import replace_part
 from paper_table import NETWORKS, processor
 
 import sise_ort
 from sise_ort.explanation import Explanation
-from sise_ort.runtime.budget import correlation
+from sise_ort.metrics import correlation
 from sise_ort.runtime.evaluation.measure import METRICS as TITLES
 from sise_ort.runtime.evaluation.measure import Judge
 from sise_ort.runtime.evaluation.rows import Rows
@@ -216,13 +217,7 @@ def write(names: list[str], arguments: argparse.Namespace) -> None:
                 + "; ".join(groups)
                 + "."
             )
-    page = ROOT / "docs" / "budget.md"
-    begin, end = "<!-- written by benchmarks/budget.py -->\n", "<!-- until here -->"
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(begin)
-    page.write_text(
-        before + begin + "\n" + "\n\n".join(parts) + "\n\n" + end + rest.split(end)[1], encoding="utf-8"
-    )
+    page = replace_part("budget.md", "budget", parts)
     plot(tables, page.with_name("budget.png"))
     print(page)
 

@@ -25,8 +25,8 @@ from cuda_placement import report
 
 import sise_ort
 from sise_ort.errors import SiseError
+from sise_ort.metrics import correlation
 from sise_ort.runtime.batch_sizes import measure
-from sise_ort.runtime.budget import correlation
 from sise_ort.runtime.cache import gpu, tensorrt_version
 from sise_ort.runtime.providers import version
 

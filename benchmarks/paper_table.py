@@ -67,10 +67,11 @@ PAPERS_METHODS = (
 
 @dataclass(frozen=True)
 class Network:
-    """title : for the page. export : (data, bundle, weights) writes the bundle. pictures : (data, work) opens them."""
+    """title : for the page. export : (data, bundle, weights, further options) writes the bundle. pictures : (data, work)
+    opens them."""
 
     title: str
-    export: Callable[[Path, Path, Path | None], object]
+    export: Callable[..., object]
     pictures: Callable[[Path, Path], Dataset]
     limit: int
 
@@ -97,23 +98,25 @@ def neu_test(data: Path, work: Path) -> Dataset:
     return open_dataset("imagenet", folder, largest=0.5)
 
 
-def export_mobilenet(data: Path, bundle: Path, weights: Path | None) -> object:
+def export_mobilenet(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
     model = data / "models" / "mobilenet_v2_1.0_224_quant_deq_fp32.onnx"
     labels = data / "models" / "imagenet_labels.txt"
-    return sise_ort.export(model, bundle, mean=(128,) * 3, std=(128,) * 3, labels=labels, graphs=GRAPHS)
+    return sise_ort.export(
+        model, bundle, mean=(128,) * 3, std=(128,) * 3, labels=labels, graphs=GRAPHS, **options
+    )
 
 
-def export_squeezenet(data: Path, bundle: Path, weights: Path | None) -> object:
+def export_squeezenet(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
     model, labels = data / "models" / "squeezenet1.1_fp32.onnx", data / "models" / "imagenet_labels.txt"
-    return sise_ort.export(model, bundle, normalize="imagenet", labels=labels, graphs=GRAPHS)
+    return sise_ort.export(model, bundle, normalize="imagenet", labels=labels, graphs=GRAPHS, **options)
 
 
-def export_neu(data: Path, bundle: Path, weights: Path | None) -> object:
+def export_neu(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
     if weights is None:
         raise SystemExit("--neu-weights is needed: python benchmarks/train_neu.py DATA -o neu_resnet18.pth")
     return sise_ort.export(
         "resnet18", bundle, weights=weights, classes=len(CLASSES), labels=CLASSES, input_size=200, fit="stretch",
-        normalize="imagenet", graphs=GRAPHS,
+        normalize="imagenet", graphs=GRAPHS, **options,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from pages import replace_part
 from paper_table import NETWORKS, imagenet, processor
 
 import sise_ort
@@ -274,13 +275,7 @@ def write(arguments: argparse.Namespace) -> None:
         "the highest of the process; metrics are means times 100, deletion is better when lower. Insertion and deletion in "
         f"{STEPS} steps."
     )
-    page = ROOT / "docs" / "performance.md"
-    begin, end = "<!-- written by benchmarks/peers.py -->\n", "<!-- until here: peers -->"
-    before, rest = page.read_text(encoding="utf-8").split(begin)
-    page.write_text(
-        before + begin + "\n" + "\n\n".join(parts) + "\n\n" + end + rest.split(end)[1], encoding="utf-8"
-    )
-    print(page)
+    print(replace_part("performance.md", "peers", parts))
 
 
 def main() -> None:

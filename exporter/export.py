@@ -28,7 +28,7 @@ from sise_ort.exporter.head import FoundHead, cut_head
 from sise_ort.exporter.phases.apply import build_apply
 from sise_ort.exporter.phases.extract import build_extract
 from sise_ort.exporter.phases.full_gradient import build_full_gradient
-from sise_ort.exporter.phases.fuse import build_draft, build_fuse
+from sise_ort.exporter.phases.fuse import build_fuse
 from sise_ort.exporter.phases.head import build_head
 from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
@@ -190,7 +190,6 @@ def export_bundle(
         "predict": build_predict(cleaned.model, spec, found.head),
         "fuse": build_fuse(blocks, spec),
         "sketch": build_sketch(blocks, spec),
-        "draft": build_draft(blocks, spec),
     }
     optional: Mapping[str, Callable[[], ir.Model]] = {
         "head": lambda: build_head(cleaned.model, chosen[-1], spec, found.head),

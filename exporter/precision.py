@@ -21,7 +21,7 @@ from sise_ort.bundle import MANIFEST, Manifest, file_sha256
 from sise_ort.datasets import open_dataset
 from sise_ort.errors import ExportError, FrameError, ParameterError
 from sise_ort.exporter.verify import waves
-from sise_ort.runtime.budget import correlation
+from sise_ort.metrics import correlation
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.selection import select_maps
 

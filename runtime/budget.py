@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import ParameterError
-from sise_ort.runtime.baselines.maps import upsample
+from sise_ort.runtime.expected_fusion import DrawnMaps
 from sise_ort.runtime.mask_process import MaskProcess
 from sise_ort.runtime.method import Progress, share, whole_number
 from sise_ort.runtime.model import BundleModel, Extracted, Pick, Sketch
@@ -22,8 +22,8 @@ FIRST_ROUND = 16
 """Masks that are chosen before the first answer is known."""
 ROUND = 16
 """Masks that are chosen at most before the process learns again."""
-PAIRS = 4
-"""Pairs of heat maps that are averaged, from a draw of the confidences that are not known and its mirror image."""
+PAIRS = 8
+"""Draws of the confidences that are not known, each with its mirror image."""
 CELL_SCALE, TEXTURE_SCALE = 0.06, 6.0
 """Squared distances of cells are brought to this median, differences of texture divided by this (chosen on 40 pictures: docs/budget.md)."""
 USUAL_VARIANCE, USUAL_COUNT = 0.1, 2
@@ -130,12 +130,13 @@ class AnytimeScoring:
         self._alphas = masks.gather(alphas, axis=1)
         self._budget, self._started, self._progress = budget, started, progress
         sketch = model.sketch(extracted.features, masks.wanted, alphas[-1])
-        cells = sketch.cells.astype(np.float64)
-        level = np.maximum(cells.mean(axis=1), np.finfo(np.float32).tiny)
+        cells = sketch.cells.reshape(len(sketch.cells), -1)
+        level = np.maximum(cells.mean(axis=1, dtype=np.float64), np.finfo(np.float32).tiny)
         self._mass = sketch.extent.astype(np.float64) * level * sketch.pixels  # until a mask is made
         limit = len(masks.block) if budget.passes is None else min(budget.passes, len(masks.block))
         self._process = MaskProcess(vectors(sketch), limit)
-        self._effect = cells / level[:, None] - 1
+        self._effect = (cells / level[:, None] - 1).astype(np.float32)
+        self._grid = sketch.cells.shape[1:]
         self._reach = np.linalg.norm(self._effect, axis=1)
         self._values = np.empty((masks.chosen.shape[0], 0))
         self._open = np.ones(len(masks.block), bool)
@@ -160,8 +161,8 @@ class AnytimeScoring:
             if self._progress is not None:
                 self._progress(len(self._process.observed), self._most())
             if not self._stopped and self._budget.tolerance is not None:
-                agreement = self._draw()[1]
-                if (agreement >= 1 - self._budget.tolerance).all():
+                least = min(self._drawn(k).agreement for k in range(len(self._values)))
+                if least >= 1 - self._budget.tolerance:
                     self._stopped = "tolerance"
 
     def finish(self) -> Outcome:
@@ -175,9 +176,9 @@ class AnytimeScoring:
         )
         agreement = np.full(len(mine), 1.0 if known else np.nan)
         if known and self._open.any():
-            change, agreement = self._draw()
-            heatmaps = np.maximum(heatmaps + upsample(change, heatmaps.shape[1:]), 0).astype(np.float32)
-            heatmaps /= np.maximum(heatmaps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+            for k in range(len(mine)):
+                drawn = self._drawn(k)
+                heatmaps[k], agreement[k] = drawn.fuse(maps[k]), drawn.agreement
         self._model.pace.note("finish", self._budget.clock() - began)
         return Outcome(heatmaps, maps, known, agreement, self._stopped)
 
@@ -255,24 +256,22 @@ class AnytimeScoring:
                 if size > 0:
                     self._stake[here] += spread[here] * (self._importance[b] * self._reach[here] / size) ** 2
 
-    def _draw(self) -> tuple[NDArray[np.float32], Array]:
-        """What the mean of drawn heat maps differs from the map of the expected confidences, [K, H/2, W/2], and how well
-        the drawn ones agree with their mean, [K]."""
+    def _drawn(self, question: int) -> DrawnMaps:
+        """The block maps of a question, of the expected confidences and of draws of those that are not known."""
         rng = np.random.default_rng(0)
-        known = self._process.observed
-        found, agreement = [], []
-        for k, mine in enumerate(self._masks.chosen):
-            apart = np.sqrt(self._scale[k]) * self._process.deviations(PAIRS, rng)
-            drawn = self._mean[k] + np.concatenate([apart, -apart])
-            values = np.clip(drawn, 0.0, 1.0) ** 4 if self._bounded else drawn
-            values[:, known] = self._values[k]
-            values = np.vstack([values, self._expected[k]])
-            weights = self._masks.weights(np.where(mine, values, 0.0), self._mass)
-            *maps, expected = self._model.draft(self._features, weights)
-            mean = np.mean(maps, axis=0)
-            agreement.append(np.mean([correlation(m, mean) for m in maps]))
-            found.append(mean - expected)
-        return np.stack(found), np.array(agreement)
+        known, masks = self._process.observed, self._masks
+        apart = np.sqrt(self._scale[question]) * self._process.deviations(PAIRS, rng)
+        drawn = self._mean[question] + np.concatenate([apart, -apart])
+        values = np.clip(drawn, 0.0, 1.0) ** 4 if self._bounded else drawn
+        values[:, known] = self._values[question]
+        values = np.vstack([self._expected[question], values])
+        values = np.where(masks.chosen[question], values, 0.0).astype(np.float32)
+        return DrawnMaps(
+            [
+                (values[:, masks.block == b] @ self._effect[masks.block == b]).reshape(-1, *self._grid)
+                for b in range(len(masks.channels))
+            ]
+        )
 
 
 def vectors(sketch: Sketch) -> Array:
@@ -281,8 +280,8 @@ def vectors(sketch: Sketch) -> Array:
     The cells count evenly and, as much again, by the mean of the classes' evidence; level, deviation and texture of the
     masks stand beside them.
     """
-    cells = sketch.cells.astype(np.float64)
-    evidence = sketch.evidence.astype(np.float64)
+    cells = sketch.cells.reshape(len(sketch.cells), -1).astype(np.float64)
+    evidence = sketch.evidence.reshape(len(sketch.evidence), -1).astype(np.float64)
     evidence /= np.maximum(evidence.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     pairs = np.random.default_rng(0).integers(0, len(cells), (2, 512))
     squares = (cells[pairs[0]] - cells[pairs[1]]) ** 2
@@ -299,19 +298,12 @@ def moments(mean: NDArray[np.floating], variance: NDArray[np.floating], bounded:
     if not bounded:
         return mean.astype(np.float64), np.broadcast_to(variance, mean.shape).astype(np.float64)
     m, v = np.maximum(mean, 0.0).astype(np.float64), variance.astype(np.float64)
-    first = m**4 + 6 * m**2 * v + 3 * v**2
-    second = m**8 + 28 * m**6 * v + 210 * m**4 * v**2 + 420 * m**2 * v**3 + 105 * v**4
+    # E y⁴, and E y⁸ - (E y⁴)² with what cancels left out; written as products, since powers are slow
+    q = m * m
+    first = q * (q + 6 * v) + 3 * v * v
+    spread = v * (q * (q * (16 * q + 168 * v) + 384 * v * v) + 96 * v * v * v)
     expected = np.clip(first, 0.0, 1.0)
-    return expected, np.minimum(np.maximum(second - first**2, 0.0), expected * (1 - expected))
-
-
-def correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Pearson's correlation of two maps; 1 where they are equal, 0 where only one of them is flat."""
-    x, y = (v.ravel().astype(np.float64) - float(v.mean()) for v in (a, b))
-    size = float(np.linalg.norm(x) * np.linalg.norm(y))
-    if size > 0:
-        return float(x @ y) / size
-    return 1.0 if np.array_equal(a, b) else 0.0
+    return expected, np.minimum(spread, expected * (1 - expected))
 
 
 def budget_notes(facts: Mapping[str, Any]) -> tuple[str, ...]:

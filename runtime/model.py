@@ -50,7 +50,7 @@ class Pick:
 class Sketch:
     """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
 
-    cells : float32 [M, P] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, P], at least 0.
+    cells : float32 [M, R, C] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, R, C], at least 0.
     pixels : of the network input.
     """
 
@@ -237,15 +237,8 @@ class BundleModel:
             inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
         )
         cells, extent, texture = (np.concatenate([fetched[f"{kind}_{b}"] for b in blocks]) for kind in kinds)
-        evidence = fetched["evidence"]
         spec = self.manifest.input
-        return Sketch(
-            cells.reshape(len(cells), -1),
-            extent,
-            texture,
-            evidence.reshape(len(evidence), -1),
-            spec.height * spec.width,
-        )
+        return Sketch(cells, extent, texture, fetched["evidence"], spec.height * spec.width)
 
     def masks(self, maps: Tensor, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """The masks [n, 1, H, W] of some maps of one block."""
@@ -336,24 +329,11 @@ class BundleModel:
         self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Visualization maps [K, B, H, W] and heat maps [K, H, W] for weights [K, N_b] per block."""
-        fetched, _ = self._sessions["fuse"].run(
-            self._weighted(features, weights), fetch=["visualization_maps", "heatmap"]
-        )
-        return fetched["visualization_maps"], fetched["heatmap"]
-
-    def draft(
-        self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Heat maps [K, ⌈H/2⌉, ⌈W/2⌉] for weights [K, N_b] per block (see draft.onnx)."""
-        fetched, _ = self._session("draft").run(self._weighted(features, weights), fetch=["heatmap"])
-        return fetched["heatmap"]
-
-    @staticmethod
-    def _weighted(features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
         inputs: dict[str, Any] = {}
         for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"weights_{b}": weight}
-        return inputs
+        fetched, _ = self._sessions["fuse"].run(inputs, fetch=["visualization_maps", "heatmap"])
+        return fetched["visualization_maps"], fetched["heatmap"]
 
     def facts(self) -> Mapping[str, Any]:
         """What a record of an explanation should say about the model and the machine's part in it."""

@@ -256,7 +256,7 @@ def _open(
     # Each session has threads of its own. If those of one waited by spinning, they would take the cores from the next
     # one's (measured on 2 cores: explaining took up to twice as long).
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if phase in ("mask", "apply", "fuse", "sketch", "draft"):
+    if phase in ("mask", "apply", "fuse", "sketch"):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     cuda = {
         "cudnn_conv_algo_search": "HEURISTIC",

@@ -19,7 +19,7 @@ FORMAT = "sise-ort bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PHASES = ("extract", "mask", "apply", "predict", "fuse")
-"""Graphs that every bundle has; `sketch` and `draft`, which only a budget needs, are missing in the earliest ones."""
+"""Graphs that every bundle has; `sketch`, which only a budget needs, is missing in the earliest ones."""
 OPTIONAL_PHASES = ("head", "image_gradient", "full_gradient")
 """Graphs that further methods need; `export --with` writes them (with a dash in their names)."""
 WEIGHTS = "weights.bin"

@@ -2,7 +2,7 @@
 
 Localisation: `energy_pointing_game` (EBPG), `intersection_over_union` (mIoU), `bbox_share` (Bbox) compare a heat map
 with the truth. Faithfulness: `hard_mask` and `pixel_order` say what to show the network, `drop`, `increase` and
-`area_under_curve` what its answers mean. Heat maps have many equal pixels: localisation takes the expectation over
+`area_under_curve` what its answers mean. `correlation` says how alike two heat maps are. Heat maps have many equal pixels: localisation takes the expectation over
 their order, masks break it by one fixed permutation, and `tied_share` says how many there are.
 """
 
@@ -135,6 +135,15 @@ def area_under_curve(confidences: NDArray[Any]) -> float:
             f"confidences must be at least two finite numbers, not an array of shape {values.shape}"
         )
     return float((values.sum() - (values[0] + values[-1]) / 2) / (len(values) - 1))
+
+
+def correlation(a: Map, b: Map) -> float:
+    """Pearson's correlation of two maps; 1 where they are equal, 0 where only one of them is flat."""
+    x, y = (v.ravel().astype(np.float64) - float(v.mean()) for v in (a, b))
+    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if size > 0:
+        return float(x @ y) / size
+    return 1.0 if np.array_equal(a, b) else 0.0
 
 
 def _expected_hits(heatmap: Map, truth: NDArray[np.bool_], count: int) -> float:

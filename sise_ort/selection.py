@@ -65,17 +65,24 @@ def select_maps(pooled_gradients: ArrayLike, spans: ArrayLike, mu: float | str =
 
 
 def otsu_threshold(values: NDArray[Any]) -> float:
-    """Otsu's threshold of values in [0, 1]; what is above it belongs to the upper class.
+    """Otsu's threshold of values in [0, 1]; what is above it belongs to the upper class. See `otsu_thresholds`."""
+    return float(otsu_thresholds(np.asarray(values).reshape(1, -1))[0])
+
+
+def otsu_thresholds(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Otsu's threshold of each row of values in [0, 1], [R, n] -> [R].
 
     The centre of the first of 256 bins, ``min(255, floor(256 v))``, that maximises the between-class variance
     (Otsu 1979). Computed on whole numbers, so equal maxima are equal.
     """
-    bins = np.minimum(np.floor(np.asarray(values).ravel() * OTSU_BINS), OTSU_BINS - 1).astype(np.int64)
-    histogram = np.bincount(bins, minlength=OTSU_BINS)
-    below = np.cumsum(histogram).astype(np.float64)
-    below_sum = np.cumsum(histogram * np.arange(OTSU_BINS)).astype(np.float64)
-    count, total = below[-1], below_sum[-1]
+    bins = np.minimum(np.floor(rows * OTSU_BINS), OTSU_BINS - 1).astype(np.int64)
+    bins += OTSU_BINS * np.arange(len(rows))[:, None]
+    histogram = np.bincount(bins.ravel(), minlength=OTSU_BINS * len(rows)).reshape(-1, OTSU_BINS)
+    below = np.cumsum(histogram, axis=1).astype(np.float64)
+    below_sum = np.cumsum(histogram * np.arange(OTSU_BINS), axis=1).astype(np.float64)
+    count, total = below[:, -1:], below_sum[:, -1:]
     both = below * (count - below)
-    variance = np.full(OTSU_BINS, -1.0)
+    variance = np.full(both.shape, -1.0)
     np.divide((below_sum * count - total * below) ** 2, both, out=variance, where=both > 0)
-    return (int(np.argmax(variance)) + 0.5) / OTSU_BINS
+    found: NDArray[np.float64] = (np.argmax(variance, axis=1) + 0.5) / OTSU_BINS
+    return found

@@ -18,7 +18,8 @@ from conftest import tiny_model
 import sise_ort
 from sise_ort.errors import BundleError, ParameterError
 from sise_ort.exporter.phases.sketch import cell_means, grid
-from sise_ort.runtime.budget import AnytimeScoring, Budget, correlation, moments
+from sise_ort.metrics import correlation
+from sise_ort.runtime.budget import AnytimeScoring, Budget, moments
 from sise_ort.runtime.mask_process import NOISE, MaskProcess
 from sise_ort.runtime.method import Question
 from sise_ort.runtime.scoring import Masks
@@ -133,7 +134,7 @@ def test_sketch_against_torch(explainer: sise_ort.Explainer, frame: Any) -> None
             mask = (a - a.min()) / torch.clamp(extent, min=1e-30)
             wide = F.interpolate(mask[None, None], size=(32, 48), mode="bilinear", align_corners=False)[0, 0]
             down, across = (torch.tensor(cell_means(c, n)) for c, n in ((rows, 32), (columns, 48)))
-            np.testing.assert_allclose(sketch.cells[found], (down @ wide @ across.T).ravel(), atol=1e-5)
+            np.testing.assert_allclose(sketch.cells[found], (down @ wide @ across.T), atol=1e-5)
             assert sketch.extent[found] == pytest.approx(float(extent), rel=1e-5)
             rough = mask.diff(dim=0).abs().mean() + mask.diff(dim=1).abs().mean()
             np.testing.assert_allclose(sketch.texture[found], [rough, (mask**2).mean()], atol=1e-5)
@@ -143,30 +144,8 @@ def test_sketch_against_torch(explainer: sise_ort.Explainer, frame: Any) -> None
     for alpha, evidence in zip(extracted.pooled_gradients[-1], sketch.evidence, strict=True):
         cam = torch.relu(torch.einsum("n,nhw->hw", torch.tensor(alpha.astype(np.float64)), last))
         wide = F.interpolate(cam[None, None], size=(32, 48), mode="bilinear", align_corners=False)[0, 0]
-        expected = (down @ wide @ across.T).ravel().numpy()
+        expected = (down @ wide @ across.T).numpy()
         np.testing.assert_allclose(evidence, expected, atol=1e-5 * max(1.0, expected.max()))
-
-
-def test_draft_is_the_fusion_at_half_the_size(explainer: sise_ort.Explainer, frame: Any) -> None:
-    model = explainer.model
-    extracted = model.extract(model.upload(frame), [0], 1.0)
-    rng = np.random.default_rng(5)
-    for _ in range(10):
-        weights = [
-            rng.exponential(1, (2, layer.channels)).astype(np.float32) * (rng.random() < 0.7)
-            for layer in explainer.manifest.layers
-        ]
-        drafts = model.draft(extracted.features, weights)
-        assert drafts.shape == (2, 16, 24)
-        for k in range(2):
-            maps = [
-                reference_sise.mask_of(np.tensordot(w[k].astype(np.float64), f.numpy()[0], 1), (16, 24))
-                if w[k].any()
-                else None
-                for w, f in zip(weights, extracted.features, strict=True)
-            ]
-            expected = reference_sise.fuse(maps)
-            np.testing.assert_allclose(drafts[k], 0 if expected is None else expected, atol=1e-4)
 
 
 def test_masks_in_one_row() -> None:
@@ -427,9 +406,8 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
     variance = scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
     expected, spread = moments(mean, np.maximum(variance, 0), True)
     expected[places] = search._values[0, :16]
-    cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells.astype(
-        np.float64
-    )
+    cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells
+    cells = cells.reshape(len(cells), -1).astype(np.float64)
     effect = cells / cells.mean(axis=1, keepdims=True) - 1
     stake = np.zeros(len(points))
     for b in np.unique(masks.block):
@@ -460,9 +438,8 @@ def test_what_a_budget_cannot_be(
 def test_a_bundle_without_a_sketch(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
     shutil.copytree(explainer.model.folder, tmp_path / "old.sise")
     facts = json.loads((tmp_path / "old.sise" / "manifest.json").read_text())
-    for name in ("sketch.onnx", "draft.onnx"):
-        del facts["files"][name]
-        (tmp_path / "old.sise" / name).unlink()
+    del facts["files"]["sketch.onnx"]
+    (tmp_path / "old.sise" / "sketch.onnx").unlink()
     (tmp_path / "old.sise" / "manifest.json").write_text(json.dumps(facts))
     old = sise_ort.load(tmp_path / "old.sise", provider="cpu")
     assert old.explain(frame).heatmap.any()

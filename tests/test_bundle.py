@@ -39,7 +39,6 @@ def test_round_trip(tiny_bundle: Path) -> None:
         "predict.onnx",
         "fuse.onnx",
         "sketch.onnx",
-        "draft.onnx",
         "weights.bin",
     }
 

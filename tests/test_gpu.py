@@ -25,7 +25,7 @@ class Copies:
         self.up: dict[str, list[int]] = {}
         self.down: dict[str, list[int]] = {}
         model = explainer.model
-        for phase in (*PHASES, "sketch", "draft"):
+        for phase in (*PHASES, "sketch"):
             session = model._session(phase)
             monkeypatch.setattr(session, "run", self._recorded(phase, session.run))
         tensor = model.provider.tensor

@@ -16,7 +16,7 @@ from conftest import tiny_model
 import sise_ort
 from sise_ort.cli.main import main
 from sise_ort.errors import DatasetError, ExportError, ParameterError
-from sise_ort.runtime.budget import correlation
+from sise_ort.metrics import correlation
 
 
 @pytest.fixture

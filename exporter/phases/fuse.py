@@ -1,4 +1,4 @@
-"""fuse.onnx: feature maps and weights -> visualization maps and the explanation map; draft.onnx: the same, small."""
+"""fuse.onnx: feature maps and weights -> visualization maps and the explanation map."""
 
 from __future__ import annotations
 
@@ -13,30 +13,17 @@ from sise_ort.exporter.phases.graph import FLOAT, finish, new_graph, tensor_inpu
 from sise_ort.selection import FLAT, OTSU_BINS
 
 
-def build_draft(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
-    """Inputs as for `build_fuse`; output: heatmap [K, ⌈H/2⌉, ⌈W/2⌉], the same fusion at half the size.
-
-    For many heat maps that are only averaged and compared: what rounding leaves of a flat block is not looked for.
-    """
-    graph, features, weights = _open("draft", layers)
-    op = Ops(graph)
-    size = -(-spec.height // 2), -(-spec.width // 2)
-    maps = []
-    for layer, feature, weight in zip(layers, features, weights, strict=True):
-        rows = op.Reshape(feature, op.constant([layer.channels, layer.height * layer.width]))
-        summed = op.Reshape(op.MatMul(weight, rows), op.constant([-1, 1, layer.height, layer.width]))
-        centred = op.Sub(summed, op.ReduceMean(summed, [2, 3], keepdims=1))
-        maps.append(_scaled(op, upsample(op, centred, *size), op.constant(0.0)))
-    return finish(graph, {"heatmap": _fused(op, maps)}, {"heatmap": ["K", *size]})
-
-
 def build_fuse(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
     """Inputs: features_b [1, N, h, w] and weights_b [K, N] of every block (w_k = s_k / (range_k · total_k)).
 
     Outputs: visualization_maps [K, B, H, W], each scaled to [0, 1] (0 where a block is empty or flat), and
     heatmap [K, H, W] (METHOD, masks and fusion). A block whose weights are all 0 is skipped.
     """
-    graph, features, weights = _open("fuse", layers)
+    features, weights = [], []
+    for b, layer in enumerate(layers, 1):
+        features.append(tensor_input(f"features_{b}", FLOAT, [1, layer.channels, layer.height, layer.width]))
+        weights.append(tensor_input(f"weights_{b}", FLOAT, ["K", layer.channels]))
+    graph = new_graph("fuse", [*features, *weights])
     op = Ops(graph)
     maps = [
         _visualization_map(op, layer, feature, weight, spec)
@@ -52,15 +39,6 @@ def build_fuse(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
         },
         {"visualization_maps": ["K", len(layers), *size], "heatmap": ["K", *size]},
     )
-
-
-def _open(name: str, layers: Sequence[Layer]) -> tuple[ir.Graph, list[ir.Value], list[ir.Value]]:
-    """A graph with the inputs features_b and weights_b of every block."""
-    features, weights = [], []
-    for b, layer in enumerate(layers, 1):
-        features.append(tensor_input(f"features_{b}", FLOAT, [1, layer.channels, layer.height, layer.width]))
-        weights.append(tensor_input(f"weights_{b}", FLOAT, ["K", layer.channels]))
-    return new_graph(name, [*features, *weights]), features, weights
 
 
 def _fused(op: Ops, maps: Sequence[tuple[ir.Value, ir.Value]]) -> ir.Value:
@@ -95,11 +73,6 @@ def _visualization_map(
     largest = op.Max(op.ReduceMax(rows, [1], keepdims=1), op.Neg(op.ReduceMin(rows, [1], keepdims=1)))
     possible = op.MatMul(op.Abs(weights), largest)
     limit = op.Mul(op.Reshape(possible, op.constant([-1, 1, 1, 1])), FLAT)
-    return _scaled(op, wide, limit)
-
-
-def _scaled(op: Ops, wide: ir.Value, limit: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Maps [K, 1, H, W] scaled to [0, 1], all 0 where the range is at most the limit, and whether it is over it."""
     least = op.ReduceMin(wide, [1, 2, 3], keepdims=1)
     extent = op.Sub(op.ReduceMax(wide, [1, 2, 3], keepdims=1), least)
     has_evidence = op.Greater(extent, limit)

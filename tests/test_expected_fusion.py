@@ -1,0 +1,85 @@
+"""The expected fusion against METHOD's own, and against the mean over many draws."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_sise
+
+from sise_ort.metrics import correlation
+from sise_ort.runtime.expected_fusion import DrawnMaps
+
+
+def hard(maps: Any) -> Any:
+    """METHOD's fusion, with the reference's own Otsu."""
+    return reference_sise.fuse(list(maps))
+
+
+def test_fusion_of_draws_that_are_all_alike() -> None:
+    rng = np.random.default_rng(5)
+    for blocks in (1, 2, 4):
+        maps = rng.uniform(0, 1, (blocks, 6, 9)).cumsum(axis=2)
+        maps -= maps.min(axis=(1, 2), keepdims=True)
+        maps /= maps.max(axis=(1, 2), keepdims=True)
+        maps = maps.astype(np.float32)
+        drawn = DrawnMaps([np.repeat(3 * m[None] + 1, 5, axis=0) for m in maps])
+        np.testing.assert_allclose(drawn.fuse(maps), hard(maps), atol=1e-5)
+        assert drawn.agreement == pytest.approx(1)
+
+
+def test_an_unsure_step_is_its_probability() -> None:
+    """Two blocks, hand-computed: in the second one, a row of places beside Otsu's threshold moves with the draws."""
+    first = np.full((4, 4), 0.5, np.float32)
+    first[0, 0], first[3, 3] = 0.0, 1.0
+    second = np.zeros((4, 4), np.float32)
+    second[2:] = 1.0
+    second[1] = 0.45
+    draws = np.repeat(second[None], 401, axis=0)
+    quantiles = [NormalDist(0, 0.1).inv_cdf((i + 0.5) / 400) for i in range(400)]
+    draws[1:, 1] += np.array(quantiles, np.float32)[:, None]
+    heat = DrawnMaps([np.repeat(first[None], 401, axis=0), draws]).fuse(np.stack([first, second]))
+    brute = np.mean([hard(np.stack([first, d])) for d in draws[1:]], axis=0)
+    np.testing.assert_allclose(heat, brute, atol=0.05)
+    assert np.abs(hard(np.stack([first, second])) - brute).max() > 0.1  # the step alone is far from it
+
+
+def test_expected_fusion_is_nearer_to_the_draws_than_the_fusion_of_the_expected() -> None:
+    rng = np.random.default_rng(11)
+    rows, columns = np.mgrid[0:12, 0:12]
+    ours, theirs = [], []
+    for _ in range(20):
+        waves = [
+            np.sin(rows / rng.uniform(1, 4) + rng.uniform(0, 6)) + np.cos(columns / rng.uniform(1, 4))
+            for _ in range(9)
+        ]
+        sums = []
+        for b in range(3):
+            weights = rng.normal(0, 0.4, (201, 3)) + np.array([1, 0, 0])
+            weights[0] = [1, 0, 0]
+            sums.append(np.einsum("dk,khw->dhw", weights, waves[3 * b : 3 * b + 3]).astype(np.float32))
+        scaled = [[(v - v.min()) / np.ptp(v) for v in block] for block in sums]
+        expected = np.stack([block[0] for block in scaled]).astype(np.float32)
+        brute = np.mean([hard([block[d] for block in scaled]) for d in range(1, 201)], axis=0)
+        ours.append(correlation(DrawnMaps(sums).fuse(expected), brute))
+        theirs.append(correlation(hard(expected), brute))
+    assert np.mean(ours) > np.mean(theirs) + 0.02 and min(ours) > 0.9
+
+
+def test_blocks_without_masks_are_left_out_of_the_fusion() -> None:
+    rng = np.random.default_rng(3)
+    full = rng.normal(0, 1, (9, 5, 5)).astype(np.float32)
+    empty = np.zeros((9, 5, 5), np.float32)
+    visualization = full[0] - full[0].min()
+    visualization /= visualization.max()
+    without = DrawnMaps([full])
+    for sums, maps in (
+        ([empty, full], [empty[0], visualization]),
+        ([full, empty], [visualization, empty[0]]),
+    ):
+        drawn = DrawnMaps(sums)
+        np.testing.assert_array_equal(drawn.fuse(np.stack(maps)), without.fuse(visualization[None]))
+        assert drawn.agreement == without.agreement
+    assert not DrawnMaps([empty]).fuse(empty[:1]).any()
