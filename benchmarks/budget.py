@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ebpg", "bbox", "insertion", "deletion")
 COLUMNS = ("sample", "variant", "passes", "seconds", "correlation", "agreement", *METRICS)
 PASSES = (0, 8, 16, 32, 64, 128, 256)
+TOLERANCES = (0.1, 0.05)
 MUS = (0.1, 0.3, 0.5, 0.75, "adaptive")
 LARGEST = (16, 32, 64, 128)
 OTHERS: dict[str, dict[str, Any]] = {
@@ -47,7 +48,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "Score-CAM": {"method": "scorecam"},
 }
 STEPS = 16
-ROWS = 1 + len(MUS) + len(LARGEST) + len(PASSES)
+ROWS = 1 + len(MUS) + len(LARGEST) + len(PASSES) + len(TOLERANCES)
 """Of each picture, without the others."""
 Chosen = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -115,6 +116,10 @@ def judged(
     makers |= {f"largest {n}": lambda n=n: known.largest(n) for n in LARGEST}
     makers |= {
         f"passes {n}": lambda n=n: explainer.explain(sample.picture, sample.label, passes=n) for n in PASSES
+    }
+    makers |= {
+        f"tolerance {t}": lambda t=t: explainer.explain(sample.picture, sample.label, tolerance=t)
+        for t in TOLERANCES
     }
     if everything:
         makers |= {
@@ -227,7 +232,8 @@ def _cells(table: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
     rows = []
     rng = np.random.default_rng(0)
     for variant, found in table.items():
-        cells = [_title(variant), f"{np.mean([x['passes'] for x in found]):.0f}"]
+        few = f" ({len(found)} pictures)" if len(found) < len(full) else ""
+        cells = [_title(variant) + few, f"{np.mean([x['passes'] for x in found]):.0f}"]
         r = [x["correlation"] for x in found]
         cells.append("1" if variant == "mu 0" else f"{np.mean(r):.3f} ({np.median(r):.3f})")
         for metric in METRICS:
@@ -252,6 +258,7 @@ def _title(variant: str) -> str:
         "mu": f"SISE, μ = {rest}",
         "largest": f"largest {rest} gradients",
         "passes": f"**passes = {rest}**",
+        "tolerance": f"**tolerance = {rest}**",
     }
     return words.get(kind, variant)
 
@@ -265,6 +272,7 @@ def plot(tables: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None
     figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.8), squeeze=False)
     curves = {
         "passes=N": ("passes", "C3", "o-"),
+        "tolerance=t": ("tolerance", "C1", "*"),
         "SISE, μ": ("mu", "C0", "s--"),
         "largest gradients": ("largest", "C2", "^:"),
         "RISE": ("RISE,", "C7", "x-."),

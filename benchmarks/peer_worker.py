@@ -1,11 +1,12 @@
-"""One peer in its own environment; peers.py starts it, and asks it for one map after the other.
+"""One peer in its own environment, or sise-ort; peers.py starts it, and asks it for one map after the other.
 
     python peer_worker.py PEER job.json
 
 job.json : model, an .onnx file with batch N; nodes, the names of the nodes that give the block outputs; pictures, an
-.npz with inputs float32 [n, C, H, W] (normalised) and classes int64 [n]. Each line on standard input is a number of a
-picture and a path; the map [H, W] is saved there, and a line of JSON tells seconds and passes (inputs through the
-network). Nothing of sise-ort is imported here.
+.npz with inputs float32 [n, C, H, W] (normalised), frames uint8 [n, H, W, C] and classes int64 [n]; bundle, and
+parameters of `explain`, for sise-ort. Each line on standard input is a number of a picture and a path; the map [H, W] is
+saved there, and a line of JSON tells seconds and passes (inputs through the network). Of sise-ort only its own worker
+imports anything, and no more than a user would.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ import numpy as np
 
 Map = np.ndarray[Any, np.dtype[np.float32]]
 Peer = Callable[[Map, int], tuple[Map, int]]
-"""From an input [C, H, W] and a class to a map [H, W] and the passes that it took."""
+"""From an input [C, H, W] (sise-ort: a frame [H, W, C]) and a class to a map [H, W] and the passes that it took."""
+
+
+def ours(job: dict[str, Any]) -> Peer:
+    import sise_ort
+
+    explainer = sise_ort.load(job["bundle"], provider="cpu")
+
+    def explain(frame: Map, target: int) -> tuple[Map, int]:
+        result = explainer.explain(frame, target, **job["parameters"])
+        return result.heatmap, result.forward_passes
+
+    return explain
 
 
 def torch_network(job: dict[str, Any]) -> tuple[Any, list[Any], list[int]]:
@@ -232,6 +245,7 @@ def openvino(job: dict[str, Any], white_box: bool) -> Peer:
 
 
 PEERS: dict[str, Callable[[dict[str, Any]], Peer]] = {
+    "sise-ort": ours,
     "torch-naive": naive_sise,
     "torch-careful": careful_sise,
     "torch-scorecam": score_cam,
@@ -254,7 +268,7 @@ def main() -> None:
     job = json.loads(Path(path).read_text())
     explain = PEERS[name](job)
     pictures = np.load(job["pictures"])
-    inputs, classes = pictures["inputs"], pictures["classes"]
+    inputs, classes = pictures["frames" if name == "sise-ort" else "inputs"], pictures["classes"]
     explain(inputs[0], int(classes[0]))  # warms up
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:

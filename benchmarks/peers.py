@@ -18,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import venv
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from pages import replace_part
 from paper_table import NETWORKS, imagenet, processor
 
 import sise_ort
+from sise_ort.explanation import file_name
 from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.evaluation.measure import Judge
 from sise_ort.runtime.evaluation.rows import Rows
@@ -122,27 +122,6 @@ def environment(name: str, work: Path) -> Path:
     return python
 
 
-def explain_here(bundle: Path, pictures: Path, given: dict[str, Any]) -> None:
-    """Our own worker; see peer_worker.py for the words."""
-    from peer_worker import memory
-
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    explainer = sise_ort.load(bundle, provider="cpu")
-    kept = np.load(pictures)
-    frames, classes = kept["frames"], kept["classes"]
-    explainer.explain(frames[0], int(classes[0]), **given)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
-    for line in sys.stdin:
-        number, target = line.split(maxsplit=1)
-        began = time.perf_counter()
-        result = explainer.explain(frames[int(number)], int(classes[int(number)]), **given)
-        seconds = time.perf_counter() - began
-        np.save(target.strip(), result.heatmap)
-        told = {"seconds": seconds, "passes": result.forward_passes, "memory": memory()}
-        print(json.dumps(told), file=answers, flush=True)
-
-
 def block_nodes(model: Path, bundle: Path) -> list[str]:
     """Names of the .onnx file's nodes that give the block outputs."""
     graph = onnx.load(model, load_external_data=False).graph
@@ -150,8 +129,8 @@ def block_nodes(model: Path, bundle: Path) -> list[str]:
     return [names[layer.tensor] for layer in sise_ort.load(bundle, provider="cpu").manifest.layers]
 
 
-def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], Path, Path]:
-    """The explainer that judges, the samples, and the files that tell the workers what to do."""
+def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], dict[str, Any]]:
+    """The explainer that judges, the samples, and what all workers are told."""
     bundle = (arguments.work / f"{name}.sise").resolve()
     if not bundle.exists():
         NETWORKS[name].export(arguments.data, bundle, None)
@@ -169,32 +148,34 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], P
         classes=[explainer.question(sample.label).index for sample in chosen],
     )
     source = (arguments.data / "models" / MODELS[name]).resolve()
-    job = pictures.with_suffix(".json")
-    told = {"model": str(source), "nodes": block_nodes(source, bundle), "pictures": str(pictures)}
-    job.write_text(json.dumps(told))
-    return explainer, chosen, pictures, job
+    nodes = block_nodes(source, bundle)
+    told = {"model": str(source), "nodes": nodes, "pictures": str(pictures), "bundle": str(bundle)}
+    return explainer, chosen, told
 
 
 def run(name: str, arguments: argparse.Namespace) -> None:
-    explainer, samples, pictures, job = prepare(name, arguments)
-    here = Path(__file__).resolve()
+    explainer, samples, told = prepare(name, arguments)
+    worker = Path(__file__).resolve().with_name("peer_worker.py")
+    work = arguments.work.resolve()
+
+    def command(peer: str, title: str, python: Callable[[], object], **further: Any) -> list[str]:
+        job = work / f"{name}-{file_name(title)}.json"
+        job.write_text(json.dumps({**told, **further}))
+        return [str(python()), str(worker), peer, str(job)]
+
     commands: dict[str, Callable[[], list[str]]] = {
-        title: lambda given=given: [
-            sys.executable, str(here), "--here", json.dumps(given), str(arguments.work / f"{name}.sise"),
-            str(pictures),
-        ]
+        title: lambda title=title, given=given: command(
+            "sise-ort", title, lambda: sys.executable, parameters=given
+        )
         for title, given in OURS.items()
-    }  # fmt: skip
+    }
     for peer, title in PEERS.items():
-        commands[title] = lambda peer=peer: [
-            str(environment(peer.split("-")[0], arguments.work.resolve())),
-            str(here.with_name("peer_worker.py")),
-            peer,
-            str(job),
-        ]
+        commands[title] = lambda peer=peer, title=title: command(
+            peer, title, lambda: environment(peer.split("-")[0], work)
+        )
     with (
         Rows(arguments.work / f"{name}-peers.csv", COLUMNS) as rows,
-        workers(commands, arguments.work.resolve()) as staff,
+        workers(commands, work) as staff,
     ):
         done = {(row["sample"], row["variant"]) for row in rows.all}
         for number, sample in enumerate(samples):
@@ -212,7 +193,7 @@ def workers(commands: dict[str, Callable[[], list[str]]], work: Path) -> Iterato
 
     def worker(title: str) -> Worker:
         if title not in open_ones:
-            log = work / f"{title.replace(' ', '-').replace('/', '')}.log"
+            log = work / f"{file_name(title)}.log"
             open_ones[title] = Worker(commands[title](), work / "map.npy", log)
         return open_ones[title]
 
@@ -279,10 +260,6 @@ def write(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--here"]:
-        given, bundle, pictures = sys.argv[2:]
-        explain_here(Path(bundle), Path(pictures), json.loads(given))
-        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

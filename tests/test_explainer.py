@@ -163,6 +163,32 @@ def test_a_provider_that_falls_back_is_an_error(tiny_bundle: Path, monkeypatch: 
     assert "provider auto took cpu: provider cuda was asked for" in explainer.notes[-1]
 
 
+def test_a_program_with_an_arena_of_its_own(
+    tiny_bundle: Path, frame: Any, explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime before 1.20 refuses a second shared arena; sessions then use the first."""
+    from sise_ort.runtime import providers
+
+    def refuse(words: str) -> Any:
+        def register(*_: Any) -> None:
+            raise RuntimeError(words)
+
+        return register
+
+    monkeypatch.setattr(
+        providers.ort, "create_and_register_allocator", refuse("An allocator has already been registered")
+    )
+    providers._share_arena.cache_clear()
+    ours = sise_ort.load(tiny_bundle, provider="cpu").explain(frame)
+    assert ours.heatmap.tobytes() == explainer.explain(frame).heatmap.tobytes()
+    monkeypatch.setattr(providers.ort, "create_and_register_allocator", refuse("out of luck"))
+    providers._share_arena.cache_clear()
+    with pytest.raises(RuntimeError, match="out of luck"):
+        sise_ort.load(tiny_bundle, provider="cpu")
+    monkeypatch.undo()
+    providers._share_arena.cache_clear()
+
+
 def test_save(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "strip 7.png"), frame[..., ::-1])
     result = explainer.explain(tmp_path / "strip 7.png", "bee")

@@ -13,6 +13,7 @@ import pytest
 from sise_ort.metrics import (
     area_under_curve,
     bbox_share,
+    correlation,
     drop,
     energy_pointing_game,
     hard_mask,
@@ -159,3 +160,11 @@ def test_area_under_curve() -> None:
     assert area_under_curve(x**2) == pytest.approx(1 / 3, abs=1e-6)
     with pytest.raises(ValueError, match="two finite numbers"):
         area_under_curve(np.array([0.1]))
+
+
+def test_correlation() -> None:
+    a, b = rng.random((2, 4, 7))
+    assert correlation(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    assert correlation(a, 3 * a + 1) == pytest.approx(1) and correlation(a, -a) == pytest.approx(-1)
+    flat = np.full((4, 7), 0.5)
+    assert correlation(flat, flat) == 1 and correlation(flat, a) == correlation(flat, flat + 1) == 0

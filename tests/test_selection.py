@@ -7,7 +7,7 @@ import pytest
 import reference_sise
 
 from sise_ort.errors import ParameterError
-from sise_ort.selection import check_mu, otsu_threshold, select_maps
+from sise_ort.selection import check_mu, otsu_threshold, otsu_thresholds, select_maps
 
 SPANS = np.ones(5)
 
@@ -39,6 +39,8 @@ def test_otsu_against_every_threshold(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = np.clip(rng.normal(rng.choice([0.2, 0.7], 500), 0.1 * rng.random()), 0, 1)
     assert otsu_threshold(values) == reference_sise.otsu(values)
+    rows = np.stack([values, np.sqrt(values), np.full(500, 0.4), values**3])
+    assert otsu_thresholds(rows).tolist() == [reference_sise.otsu(row) for row in rows]
 
 
 @pytest.mark.parametrize(
