@@ -37,10 +37,10 @@ def test_an_unsure_step_is_its_probability() -> None:
     second = np.zeros((4, 4), np.float32)
     second[2:] = 1.0
     second[1] = 0.45
-    draws = np.repeat(second[None], 401, axis=0)
-    quantiles = [NormalDist(0, 0.1).inv_cdf((i + 0.5) / 400) for i in range(400)]
+    draws = np.repeat(second[None], 201, axis=0)
+    quantiles = [NormalDist(0, 0.1).inv_cdf((i + 0.5) / 200) for i in range(200)]
     draws[1:, 1] += np.array(quantiles, np.float32)[:, None]
-    heat = DrawnMaps([np.repeat(first[None], 401, axis=0), draws]).fuse(np.stack([first, second]))
+    heat = DrawnMaps([np.repeat(first[None], 201, axis=0), draws]).fuse(np.stack([first, second]))
     brute = np.mean([hard(np.stack([first, d])) for d in draws[1:]], axis=0)
     np.testing.assert_allclose(heat, brute, atol=0.05)
     assert np.abs(hard(np.stack([first, second])) - brute).max() > 0.1  # the step alone is far from it
@@ -50,19 +50,19 @@ def test_expected_fusion_is_nearer_to_the_draws_than_the_fusion_of_the_expected(
     rng = np.random.default_rng(11)
     rows, columns = np.mgrid[0:12, 0:12]
     ours, theirs = [], []
-    for _ in range(20):
+    for _ in range(6):
         waves = [
             np.sin(rows / rng.uniform(1, 4) + rng.uniform(0, 6)) + np.cos(columns / rng.uniform(1, 4))
             for _ in range(9)
         ]
         sums = []
         for b in range(3):
-            weights = rng.normal(0, 0.4, (201, 3)) + np.array([1, 0, 0])
+            weights = rng.normal(0, 0.4, (61, 3)) + np.array([1, 0, 0])
             weights[0] = [1, 0, 0]
             sums.append(np.einsum("dk,khw->dhw", weights, waves[3 * b : 3 * b + 3]).astype(np.float32))
         scaled = [[(v - v.min()) / np.ptp(v) for v in block] for block in sums]
         expected = np.stack([block[0] for block in scaled]).astype(np.float32)
-        brute = np.mean([hard([block[d] for block in scaled]) for d in range(1, 201)], axis=0)
+        brute = np.mean([hard([block[d] for block in scaled]) for d in range(1, 61)], axis=0)
         ours.append(correlation(DrawnMaps(sums).fuse(expected), brute))
         theirs.append(correlation(hard(expected), brute))
     assert np.mean(ours) > np.mean(theirs) + 0.02 and min(ours) > 0.9
