@@ -56,7 +56,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[dict[str, sise_or
     order = np.random.default_rng(0).permutation(len(samples))
     calibration = arguments.work / f"{name}-calibration"
     calibration.mkdir(exist_ok=True)
-    for i in order[-CALIBRATED:]:
+    for i in order[-CALIBRATED if network.limit else -2 :]:
         shutil.copy(samples[i].picture, calibration)
     explainers = {}
     for precision in PRECISIONS:

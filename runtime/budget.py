@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,9 +161,8 @@ class AnytimeScoring:
             if self._progress is not None:
                 self._progress(len(self._process.observed), self._most())
             if not self._stopped and self._budget.tolerance is not None:
-                least = min(self._drawn(k).agreement for k in range(len(self._values)))
-                if least >= 1 - self._budget.tolerance:
-                    self._stopped = "tolerance"
+                least = min(drawn.agreement for drawn in self._drawn())
+                self._stopped = "tolerance" if least >= 1 - self._budget.tolerance else ""
 
     def finish(self) -> Outcome:
         """The heat maps from what is known by now."""
@@ -176,8 +175,7 @@ class AnytimeScoring:
         )
         agreement = np.full(len(mine), 1.0 if known else np.nan)
         if known and self._open.any():
-            for k in range(len(mine)):
-                drawn = self._drawn(k)
+            for k, drawn in enumerate(self._drawn()):
                 heatmaps[k], agreement[k] = drawn.fuse(maps[k]), drawn.agreement
         self._model.pace.note("finish", self._budget.clock() - began)
         return Outcome(heatmaps, maps, known, agreement, self._stopped)
@@ -256,22 +254,18 @@ class AnytimeScoring:
                 if size > 0:
                     self._stake[here] += spread[here] * (self._importance[b] * self._reach[here] / size) ** 2
 
-    def _drawn(self, question: int) -> DrawnMaps:
-        """The block maps of a question, of the expected confidences and of draws of those that are not known."""
-        rng = np.random.default_rng(0)
-        known, masks = self._process.observed, self._masks
-        apart = np.sqrt(self._scale[question]) * self._process.deviations(PAIRS, rng)
-        drawn = self._mean[question] + np.concatenate([apart, -apart])
-        values = np.clip(drawn, 0.0, 1.0) ** 4 if self._bounded else drawn
-        values[:, known] = self._values[question]
-        values = np.vstack([self._expected[question], values])
-        values = np.where(masks.chosen[question], values, 0.0).astype(np.float32)
-        return DrawnMaps(
-            [
-                (values[:, masks.block == b] @ self._effect[masks.block == b]).reshape(-1, *self._grid)
-                for b in range(len(masks.channels))
-            ]
-        )
+    def _drawn(self) -> Iterator[DrawnMaps]:
+        """Per question, the block maps of the expected confidences and of draws of those that are not known."""
+        apart = self._process.deviations(PAIRS, np.random.default_rng(0))
+        apart = np.concatenate([apart, -apart])
+        blocks = [self._masks.block == b for b in range(len(self._masks.channels))]
+        for k, mine in enumerate(self._masks.chosen):
+            drawn = self._mean[k] + np.sqrt(self._scale[k]) * apart
+            values = np.clip(drawn, 0.0, 1.0) ** 4 if self._bounded else drawn
+            values[:, self._process.observed] = self._values[k]
+            values = np.where(mine, np.vstack([self._expected[k], values]), 0.0).astype(np.float32)
+            sums = [values[:, here] @ self._effect[here] for here in blocks]
+            yield DrawnMaps([v.reshape(-1, *self._grid) for v in sums])
 
 
 def vectors(sketch: Sketch) -> Array:
