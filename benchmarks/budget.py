@@ -276,6 +276,7 @@ def plot(tables: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None
         "SISE, μ": ("mu", "C0", "s--"),
         "largest gradients": ("largest", "C2", "^:"),
         "RISE": ("RISE,", "C7", "x-."),
+        "Score-CAM": ("Score-CAM", "C4", "D"),
     }
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         for title, (kind, color, style) in curves.items():
@@ -291,8 +292,9 @@ def plot(tables: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None
             xscale="log", xlabel="passes", ylabel="correlation with the full map", title=NETWORKS[name].title
         )
         axis.grid(alpha=0.3)
-        axis.legend()
-    figure.tight_layout()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(curves), frameon=False)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=90)
 
 

@@ -32,7 +32,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATED = 64
 MU = 0.3
 PASSES = 64
-ROUNDS = 15
+ROUNDS = 9
 
 
 def export_resnet50(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
@@ -137,7 +137,7 @@ def write(arguments: argparse.Namespace) -> None:
         parts += [f"### {title}", markdown_table(headers, lines)]
     parts.append(
         f"`python benchmarks/precision.py DATA --work FOLDER`, {os.cpu_count()} cores of an x86-64 machine ({processor()}), "
-        f"onnxruntime {onnxruntime.__version__}, {date.today()}. Batches of 8; medians of {ROUNDS} rounds in turn. Heat maps at "
+        f"onnxruntime {onnxruntime.__version__}, {date.today()}. Default batches; medians of {ROUNDS} rounds in turn. Heat maps at "
         f"μ = {MU}, on other pictures than the {CALIBRATED} that the ranges come from."
     )
     print(replace_part("performance.md", "precision", parts))
