@@ -86,6 +86,7 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     wholes: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     for _ in range(ROUNDS + 1):
         for precision, explainer in explainers.items():
+            explainer.model.predict(batch)  # after another network's turn
             passes[precision].append(seconds(lambda e=explainer: e.model.predict(batch)) / size)  # type: ignore[misc]
             wholes[precision].append(seconds(lambda e=explainer: e.explain(picture, passes=PASSES)))  # type: ignore[misc]
     heat: dict[str, list[list[float]]] = {precision: [] for precision in PRECISIONS}

@@ -12,7 +12,7 @@ from sise_ort.selection import otsu_threshold, otsu_thresholds
 
 SURE = 1.9
 """Deviations from which on a step is taken as certain: u²(3 - 2u) with u = ½ + x / 3.8 is the normal distribution function to
-within 0.03, and exactly 0 and 1 beyond, so that what is surely outside stays 0."""
+within 0.04, and exactly 0 and 1 beyond, so that what is surely outside stays 0."""
 
 Array = NDArray[np.floating]
 

@@ -298,8 +298,8 @@ def _open(
 
 @cache
 def _share_arena() -> None:
-    """Give this process's CPU sessions one arena: they run in turn, so that what one of them is done with serves the next
-    (a fifth less memory; benchmarks/cost.py --memory)."""
+    """Give this process's CPU sessions one arena: they run in turn, so that what one of them is done with serves the
+    next."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         ort.create_and_register_allocator(memory, None)

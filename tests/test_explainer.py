@@ -166,7 +166,7 @@ def test_a_provider_that_falls_back_is_an_error(tiny_bundle: Path, monkeypatch: 
 def test_a_program_with_an_arena_of_its_own(
     tiny_bundle: Path, frame: Any, explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """onnxruntime before 1.20 refuses a second shared arena; sessions then use the first."""
+    """onnxruntime 1.18 refuses a second shared arena; sessions then use the first."""
     from sise_ort.runtime import providers
 
     def refuse(words: str) -> Any:
