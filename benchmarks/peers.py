@@ -32,7 +32,7 @@ from pages import replace_part
 from paper_table import NETWORKS, imagenet, processor
 
 import sise_ort
-from sise_ort.explanation import file_name
+from sise_ort.files import file_name
 from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.evaluation.measure import Judge
 from sise_ort.runtime.evaluation.rows import Rows

@@ -77,7 +77,7 @@ def command(folder: str) -> None:
     """
     import sise_ort
     from sise_ort.cli.console import print_table, say
-    from sise_ort.explanation import write_file
+    from sise_ort.files import write_file
 
     started = time.perf_counter()
     out = Path(folder)

@@ -112,7 +112,7 @@ def command(
     """
     from sise_ort.cli.console import print_table, say
     from sise_ort.datasets import open_dataset
-    from sise_ort.explanation import write_file
+    from sise_ort.files import write_file
     from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise
     from sise_ort.runtime.evaluation.plan import variants
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import OutOfMemoryError
-from sise_ort.explanation import write_file
+from sise_ort.files import write_file
 from sise_ort.runtime.cache import cache_folder, gpu
 from sise_ort.runtime.providers import Provider, version
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Layer
-from sise_ort.errors import OutputError
+from sise_ort.files import file_name, write_file
 from sise_ort.frame import Placement, place_back
 
 
@@ -147,27 +145,3 @@ class Explanation:
             ".json": lambda: (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode(),
         }
         return [write_file(folder / (name + suffix), content()) for suffix, content in contents.items()]
-
-
-def file_name(words: str) -> str:
-    """A safe file name: letters, digits, dots and dashes."""
-    return re.sub(r"[^\w.\-]+", "-", words).strip("-.")[:120] or "frame"
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    OutputError : the folder is read-only, the disk is full…
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # where not even this works, nothing was written
-            part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
-    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,10 @@ def test_save_where_nothing_can_be_written(
     written = result.save(tmp_path / "out", "a")
     before = {p: p.read_bytes() for p in written}
 
-    def full(self: Path, data: bytes) -> int:
+    def full(number: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         result.save(tmp_path / "out", "a")
     assert before == {p: p.read_bytes() for p in (tmp_path / "out").iterdir()}

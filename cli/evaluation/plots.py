@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from sise_ort.explanation import write_file
+from sise_ort.files import write_file
 from sise_ort.runtime.evaluation.measure import METRICS
 from sise_ort.runtime.evaluation.summary import Line, Summary
 

@@ -15,7 +15,7 @@ import numpy as np
 from sise_ort.bundle import bundle_digest
 from sise_ort.datasets.dataset import Dataset, Problem, Sample
 from sise_ort.errors import DatasetError, ParameterError, TargetError
-from sise_ort.explanation import write_file
+from sise_ort.files import write_file
 from sise_ort.runtime.evaluation.plan import Plan, same_settings
 from sise_ort.runtime.evaluation.rows import Row, Rows
 from sise_ort.runtime.evaluation.work import Task, outcomes

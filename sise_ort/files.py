@@ -1,0 +1,226 @@
+"""Files that sise-ort writes: safe names, and contents that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sise_ort.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no advisory locks of this kind
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST_NAME = 255
+"""Bytes that a file name may have on all common file systems."""
+ROOM_FOR_ENDING = 24
+"""Bytes of `LONGEST_NAME` that `file_name` leaves for a number and an ending such as ``-12.json``."""
+LEFTOVER = re.compile(r"\.sise-ort-[0-9a-f]{16}\.part")
+"""Names of files in the making; one that no process holds was left by a run that was killed."""
+RESERVED = frozenset("con prn aux nul".split()) | {f"{p}{n}" for p in ("com", "lpt") for n in range(1, 10)}
+"""File names, without endings, that Windows takes for devices."""
+
+
+def file_name(words: str) -> str:
+    """Turn words into a safe file name without an ending: letters, digits, dots, dashes and underscores.
+
+    Parameters
+    ----------
+    words : str
+        Anything: a picture's name, a label, a path. Signs become dashes, so different words may give one name.
+
+    Returns
+    -------
+    str
+        A name in Unicode's normal form C of at most 231 bytes in UTF-8, never empty and never ``..``. From longer
+        names the middle is cut out and a hash of the whole is put there, so that they stay distinct.
+    """
+    plain = unicodedata.normalize("NFC", words)
+    kept = "".join(c if c in "_.-" or unicodedata.category(c)[0] in "LMN" else "-" for c in plain)
+    name = re.sub(r"-{2,}", "-", kept).strip("-.") or "frame"
+    if name.split(".")[0].lower() in RESERVED:
+        name = f"_{name}"
+    room = LONGEST_NAME - ROOM_FOR_ENDING
+    data = name.encode()
+    if len(data) <= room:
+        return name
+    middle = f"-{hashlib.sha256(data).hexdigest()[:12]}-"
+    front, back = (room - len(middle)) * 2 // 3, (room - len(middle)) // 3
+    # "ignore" drops a character that was cut in two
+    return f"{data[:front].decode(errors='ignore')}{middle}{data[-back:].decode(errors='ignore')}".strip("-.")
+
+
+def write_file(path: Path, content: bytes, *, lasting: bool = True) -> Path:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to write; folders are made where missing. A file that is there is replaced; of a link the link itself
+        is, never the file that it leads to.
+    content : bytes
+        All of the file.
+    lasting : bool
+        Wait until the disk has it, so that it outlives a power cut.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    OutputError
+        The folder is read-only, the disk is full…; what was there before stays.
+    """
+    with new_file(path, lasting=lasting) as stream:
+        stream.write(content)
+    return path
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Open a binary stream whose content appears under `path` when the block ends, and only if it ends well.
+
+    Parameters
+    ----------
+    path, lasting
+        As for `write_file`.
+
+    Yields
+    ------
+    BinaryIO
+        A stream to write to.
+
+    Raises
+    ------
+    OutputError
+        As `write_file`; an exception of the block itself is passed on.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream, part = _open_part(path.parent)
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL or a lone surrogate
+        raise _not_written(path, error) from error
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            if lasting:
+                os.fsync(stream.fileno())
+            part.replace(path)  # still open, and so still locked against `remove_leftovers`
+        if lasting:
+            _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where not even this works, the next run removes it
+            part.unlink(missing_ok=True)
+        if isinstance(error, (OSError, ValueError)) and not isinstance(error, OutputError):
+            raise _not_written(path, error) from error
+        raise
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove files in the making that runs which were killed have left in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder; it need not exist. Folders below it are not looked at.
+
+    Returns
+    -------
+    int
+        How many files were removed. Files that a living process is writing stay.
+    """
+    if fcntl is None:  # pragma: no cover
+        return 0
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not LEFTOVER.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError):
+                number = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its writer lives
+                    Path(entry.path).unlink()
+                    removed += 1
+                finally:
+                    os.close(number)
+    return removed
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time decide about a folder's files; without effect where the system cannot lock folders.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder. Nothing is written into it.
+    """
+    if fcntl is None:  # pragma: no cover
+        yield
+        return
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that may be written to and not be read
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def _open_part(folder: Path) -> tuple[BinaryIO, Path]:
+    """Make a file that was not there before, locked for as long as it is open."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        part = folder / f".sise-ort-{secrets.token_hex(8)}.part"
+        try:
+            number = os.open(part, flags, 0o666)
+        except FileExistsError:
+            continue
+        stream = os.fdopen(number, "wb")
+        try:
+            if fcntl is None:  # pragma: no cover
+                return stream, part
+            with contextlib.suppress(OSError):  # some network file systems refuse
+                fcntl.flock(number, fcntl.LOCK_EX)
+            if part.exists():
+                return stream, part
+        except BaseException:
+            stream.close()
+            part.unlink(missing_ok=True)
+            raise
+        stream.close()  # another process took it for a leftover before it was locked
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has a folder's names, where the system can."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            if stat.S_ISDIR(os.fstat(number).st_mode):
+                os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _not_written(path: Path, error: Exception) -> OutputError:
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    name = str(path).encode("utf-8", "replace").decode()
+    name = name if len(name) <= 300 else f"{name[:140]}…{name[-140:]}"
+    return OutputError(f"cannot write {name!r}: {words}")
