@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ def shared_data() -> Path:
 def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured on this machine must not change a test."""
     monkeypatch.setenv("SISE_ORT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the test's name alone, never on the tests that ran before it."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 def tiny_model(

@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-rng = np.random.default_rng(3)
 
-
-def weights(*shape: int) -> Any:
-    return rng.normal(0, 1, shape)
+def weights(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng([seed, *shape]).normal(0, 1, shape)
 
 
 @dataclass
@@ -111,7 +109,7 @@ CASES = [
          params={"w": weights(3, 4, 2, 2), "b": weights(3)}),
     Case("BatchNormalization", "y = BatchNormalization<epsilon=0.0078125>(x, s, b, m, v)",
          lambda x, s, b, m, v: F.batch_norm(x, m, v, s, b, eps=0.0078125),
-         params={"s": weights(4), "b": weights(4), "m": weights(4), "v": weights(4) ** 2 + 0.1}),
+         params={"s": weights(4), "b": weights(4, seed=1), "m": weights(4, seed=2), "v": weights(4, seed=3) ** 2 + 0.1}),
     Case("Gemm", "y = Gemm<alpha=0.5, beta=2.0>(x, w, b)", lambda x, w, b: 0.5 * x @ w + 2 * b, (7,),
          {"w": weights(7, 3), "b": weights(3)}, dynamic=False),
     Case("Gemm/transB", "y = Gemm<transB=1>(x, w, b)", lambda x, w, b: x @ w.T + b, (7,), {"w": weights(3, 7), "b": weights(3)}, dynamic=False),
@@ -189,9 +187,9 @@ CASES = [
     # normalisation
     Case("LogSoftmax", "y = LogSoftmax<axis=1>(x)", lambda x: torch.log_softmax(x, 1)),
     Case("InstanceNormalization", "y = InstanceNormalization<epsilon=0.0078125>(x, s, b)",
-         lambda x, s, b: F.instance_norm(x, weight=s, bias=b, eps=0.0078125), params={"s": weights(4), "b": weights(4)}),
+         lambda x, s, b: F.instance_norm(x, weight=s, bias=b, eps=0.0078125), params={"s": weights(4), "b": weights(4, seed=1)}),
     Case("LayerNormalization", "y = LayerNormalization<epsilon=0.0078125>(x, s, b)",
-         lambda x, s, b: F.layer_norm(x, (5,), s, b, eps=0.0078125), params={"s": weights(5), "b": weights(5)}, dynamic=False),
+         lambda x, s, b: F.layer_norm(x, (5,), s, b, eps=0.0078125), params={"s": weights(5), "b": weights(5, seed=1)}, dynamic=False),
     Case("LayerNormalization/all", "y = LayerNormalization<axis=1>(x, s)", lambda x, s: F.layer_norm(x, (4, 6, 5), s),
          params={"s": weights(4, 6, 5)}, dynamic=False),
     Case("LRN", "y = LRN<size=3, alpha=0.375, beta=0.5, bias=1.5>(x)", lambda x: F.local_response_norm(x, 3, 0.375, 0.5, 1.5), reference=False),

@@ -13,8 +13,7 @@ from sise_ort.bundle import Fit, InputSpec
 from sise_ort.errors import FrameError
 from sise_ort.frame import MAX_PIXELS, fit_frame, place_back, read_frame, resize, to_channels
 
-rng = np.random.default_rng(2)
-COLOR = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+COLOR = np.random.default_rng(2).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
 def written(path: Path, picture: Any) -> Path:
@@ -123,7 +122,7 @@ def heat(placement: Any, spot: tuple[int, int]) -> Any:
     )
 
 
-def test_stretch() -> None:
+def test_stretch(rng: np.random.Generator) -> None:
     frame = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
     fitted, placement = fit_frame(frame, SPEC, Fit("stretch", (40, 60)))
     np.testing.assert_array_equal(fitted, cv2.resize(frame, (60, 40), interpolation=cv2.INTER_AREA))
@@ -132,7 +131,7 @@ def test_stretch() -> None:
     np.testing.assert_allclose(centre, [20.5 * 100 / 40, 30.5 * 90 / 60], atol=0.6)
 
 
-def test_crop_keeps_what_it_cut_at_zero() -> None:
+def test_crop_keeps_what_it_cut_at_zero(rng: np.random.Generator) -> None:
     frame = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
     fitted, placement = fit_frame(frame, SPEC, Fit("crop", (50, 75)))  # to 50 × 150, then the centre
     scaled = cv2.resize(frame, (150, 50), interpolation=cv2.INTER_AREA)
@@ -145,7 +144,7 @@ def test_crop_keeps_what_it_cut_at_zero() -> None:
     np.testing.assert_allclose(centre, [(5 + 10.5) * 2, (45 + 50.5) * 2], atol=0.6)
 
 
-def test_letterbox_cuts_its_border_off() -> None:
+def test_letterbox_cuts_its_border_off(rng: np.random.Generator) -> None:
     frame = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
     fitted, placement = fit_frame(
         frame, SPEC, Fit("letterbox", (40, 60), (1, 2, 3))
@@ -161,20 +160,20 @@ def test_letterbox_cuts_its_border_off() -> None:
 
 @pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (333, 2), (40, 61), (2000, 30)])
-def test_odd_sizes(mode: str, size: tuple[int, int]) -> None:
+def test_odd_sizes(mode: str, size: tuple[int, int], rng: np.random.Generator) -> None:
     frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     fitted, placement = fit_frame(frame, SPEC, Fit(mode, (40, 60), (0, 0, 0)))
     assert fitted.shape == (40, 60, 3)
     assert place_back(np.ones((40, 60), np.float32), placement).shape == size
 
 
-def test_network_size_is_taken_as_it_is() -> None:
+def test_network_size_is_taken_as_it_is(rng: np.random.Generator) -> None:
     frame = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     fitted, _ = fit_frame(frame, SPEC, Fit("crop", (46, 69)))
     assert fitted is frame
 
 
-def test_enlarging_is_linear() -> None:
+def test_enlarging_is_linear(rng: np.random.Generator) -> None:
     small = rng.integers(0, 256, (5, 6), dtype=np.uint8)
     np.testing.assert_array_equal(
         resize(small, (10, 12)), cv2.resize(small, (12, 10), interpolation=cv2.INTER_LINEAR)

@@ -24,7 +24,6 @@ from sise_ort.metrics import (
 )
 
 LOCALISATION = [energy_pointing_game, intersection_over_union, bbox_share]
-rng = np.random.default_rng(2)
 
 
 def rectangle() -> Any:
@@ -87,7 +86,7 @@ def test_ties_by_enumeration(seed: int) -> None:
     assert intersection_over_union(heatmap, truth, 3 / 8) == pytest.approx(hits / (3 + size - hits))
 
 
-def test_without_ties_against_sorting() -> None:
+def test_without_ties_against_sorting(rng: np.random.Generator) -> None:
     heatmap, truth = rng.random((20, 30)), rectangle()
     highest = np.argsort(heatmap.ravel())[::-1]
     top = np.zeros(600, bool)
@@ -118,7 +117,7 @@ def test_bad_maps(metric: Callable[..., float]) -> None:
 
 
 @pytest.mark.parametrize("share", [0.15, 0.001, 0.5, 1.0])
-def test_hard_masks_keep_exactly_the_share(share: float) -> None:
+def test_hard_masks_keep_exactly_the_share(share: float, rng: np.random.Generator) -> None:
     heatmap = np.maximum(rng.normal(0, 1, (21, 31)), 0)
     mask = hard_mask(heatmap, share)
     assert mask.sum() == max(1, round(share * 651))
@@ -134,10 +133,19 @@ def test_ties_are_broken_alike_for_all_maps() -> None:
     assert pixel_order(bump)[0] == 40
     assert [p for p in order if p != 40] == list(pixel_order(bump)[1:])
     assert list(pixel_order(flat, seed=1)) != list(order)
-    assert (hard_mask(flat) == hard_mask(flat)).all()
+    # One order for every method: a map of other values, but as flat, gives the same 12 of 81 pixels, spread out.
+    mask = hard_mask(flat)
+    assert (hard_mask(np.full((9, 9), 0.7, np.float32)) == mask).all() and mask.sum() == 12
+    assert set(np.flatnonzero(mask)) == set(order[:12])
+    assert mask.any(axis=0).sum() > 4 and mask.any(axis=1).sum() > 4
+    steps = np.repeat([1.0, 0.5, 0.0], 27).reshape(
+        9, 9
+    )  # ties at three heights keep the order among themselves
+    expected = [p for height in (1.0, 0.5, 0.0) for p in order if steps.flat[p] == height]
+    assert list(pixel_order(steps)) == expected
 
 
-def test_tied_share() -> None:
+def test_tied_share(rng: np.random.Generator) -> None:
     heatmap = np.zeros((10, 10))
     heatmap[0, :5] = 1
     assert tied_share(heatmap, 0.15) == 0.95  # 15 pixels: 5 ones, and 10 of 95 zeros
@@ -162,7 +170,7 @@ def test_area_under_curve() -> None:
         area_under_curve(np.array([0.1]))
 
 
-def test_correlation() -> None:
+def test_correlation(rng: np.random.Generator) -> None:
     a, b = rng.random((2, 4, 7))
     assert correlation(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     assert correlation(a, 3 * a + 1) == pytest.approx(1) and correlation(a, -a) == pytest.approx(-1)

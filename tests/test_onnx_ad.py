@@ -11,7 +11,6 @@ import pytest
 from gradcheck import graph_of, relative, run_onnxruntime, with_gradient
 from rule_cases import CASES, Case
 
-rng = np.random.default_rng(8)
 # What onnx-ad 0.3 refuses (or, where it says so, gets wrong: test_rules.py compares these with torch as well).
 WITHOUT = frozenset(
     {
@@ -26,7 +25,7 @@ WITHOUT = frozenset(
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.name not in WITHOUT], ids=lambda c: c.name)
-def test_against_onnx_ad(case: Case) -> None:
+def test_against_onnx_ad(case: Case, rng: np.random.Generator) -> None:
     x = (case.scale * rng.normal(0, 1, (1, *case.shape))).astype(np.float32)
     plain = ir.to_proto(graph_of(case.body, case.params, x.shape, np.float32))
     (y,) = run_onnxruntime(plain, {"x": x})

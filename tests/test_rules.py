@@ -24,8 +24,6 @@ from sise_ort.errors import GradientError
 from sise_ort.exporter.gradients import RULES, register
 from sise_ort.exporter.gradients.engine import Rule
 
-rng = np.random.default_rng(4)
-
 
 def torch_gradient(case: Case, x: Any, seed: Any) -> Any:
     leaf = torch.tensor(x, dtype=torch.float64).expand(len(seed), *x.shape[1:]).clone().requires_grad_()
@@ -38,7 +36,7 @@ def torch_gradient(case: Case, x: Any, seed: Any) -> Any:
 
 @pytest.mark.parametrize("batch", ["1 picture, 3 classes", "3 pictures, 3 gradients"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_rule_against_autograd(case: Case, batch: str) -> None:
+def test_rule_against_autograd(case: Case, batch: str, rng: np.random.Generator) -> None:
     x = case.scale * rng.normal(0, 1, (1 if batch.startswith("1") else 3, *case.shape))
     with torch.no_grad():
         y = case.torch(torch.tensor(x), **{k: torch.tensor(v) for k, v in case.params.items()})
@@ -62,7 +60,7 @@ def test_rule_against_autograd(case: Case, batch: str) -> None:
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c.dynamic and c.reference and "auto_pad" not in c.body], ids=lambda c: c.name
 )
-def test_rule_with_dynamic_size(case: Case) -> None:
+def test_rule_with_dynamic_size(case: Case, rng: np.random.Generator) -> None:
     x = case.scale * rng.normal(0, 1, (2, *case.shape))
     with torch.no_grad():
         y = case.torch(torch.tensor(x), **{k: torch.tensor(v) for k, v in case.params.items()})
@@ -87,13 +85,15 @@ def test_every_rule_says_its_formula_and_stands_in_the_docs() -> None:
     assert all(f"`{op_type}`" in page for domain, op_type in RULES if domain == "")
 
 
-def test_a_rule_wrong_by_a_thousandth_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_wrong_by_a_thousandth_fails(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
     case = next(c for c in CASES if c.name == "Conv/strided")
     right = RULES["", "Conv"]
     wrong = Rule(lambda op, node, g: op.Mul(right.function(op, node, g), 1.001))
     monkeypatch.setitem(RULES, ("", "Conv"), wrong)
     with pytest.raises(AssertionError):
-        test_rule_against_autograd(case, "3 pictures, 3 gradients")
+        test_rule_against_autograd(case, "3 pictures, 3 gradients", rng)
 
 
 @pytest.mark.parametrize("size", [(9, 11), (4, 3), (12, 5)], ids=str)
@@ -113,7 +113,9 @@ def test_a_rule_wrong_by_a_thousandth_fails(monkeypatch: pytest.MonkeyPatch) -> 
         'mode="cubic", coordinate_transformation_mode="align_corners", exclude_outside=1',
     ],
 )
-def test_resize_is_the_adjoint_of_onnxruntimes(options: str, size: tuple[int, int]) -> None:
+def test_resize_is_the_adjoint_of_onnxruntimes(
+    options: str, size: tuple[int, int], rng: np.random.Generator
+) -> None:
     """Resize is linear: <seed, resize(x)> = <gradient, x>, with onnxruntime's own resize."""
     body = f"y = Resize<{options}, axes=[2,3]>(x, , , s)"
     model = with_gradient(graph_of(body, {"s": np.array(size)}, ("n", 3, 6, 5), np.float32))
@@ -147,7 +149,9 @@ def test_resize_is_the_adjoint_of_onnxruntimes(options: str, size: tuple[int, in
         ("SpaceToDepth<blocksize=2>(x)", {}),
     ],
 )
-def test_linear_operators_are_the_adjoints_of_onnxruntimes(call: str, params: dict[str, Any]) -> None:
+def test_linear_operators_are_the_adjoints_of_onnxruntimes(
+    call: str, params: dict[str, Any], rng: np.random.Generator
+) -> None:
     model = with_gradient(graph_of(f"y = {call}", params, ("n", 4, 6, 8), np.float32))
     dims = [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim][1:]
     x, seed = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((2, 4, 6, 8), (2, *dims)))
@@ -212,7 +216,7 @@ def test_refusals_name_operator_and_node(
     ("group", "stride", "padding", "extra", "dilation"), [(1, 2, 1, 1, 1), (2, 2, 1, 0, 2), (4, 1, 0, 0, 1)]
 )
 def test_our_conv_transpose_against_torch(
-    group: int, stride: int, padding: int, extra: int, dilation: int
+    group: int, stride: int, padding: int, extra: int, dilation: int, rng: np.random.Generator
 ) -> None:
     x, w = rng.normal(0, 1, (2, 4, 5, 6)), rng.normal(0, 1, (4, 3, 3, 2))
     expected = F.conv_transpose2d(
@@ -240,7 +244,9 @@ def test_our_conv_transpose_against_torch(
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "ceil"), [(3, 1, 1, False), (2, 2, 0, False), (3, 2, 0, True)]
 )
-def test_our_max_pool_against_torch(kernel: int, stride: int, padding: int, ceil: bool) -> None:
+def test_our_max_pool_against_torch(
+    kernel: int, stride: int, padding: int, ceil: bool, rng: np.random.Generator
+) -> None:
     x = rng.normal(0, 1, (2, 3, 6, 8))
     y, places = F.max_pool2d(torch.tensor(x), kernel, stride, padding, ceil_mode=ceil, return_indices=True)
     ours, ours_places = MaxPool._run(
