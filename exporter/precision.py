@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ def lower(
     else:
         _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
     del explainer
-    lowered = dataclasses.replace(
+    lowered = msgspec.structs.replace(
         manifest, precision=precision, files={**manifest.files, path.name: file_sha256(path)}
     )
     (folder / MANIFEST).write_text(lowered.to_json(), encoding="utf-8")
@@ -114,7 +115,7 @@ def lower(
             + f", or allow it with --least-correlation {np.floor(100 * comparison.mean) / 100:g}"
         )
     facts = {**manifest.origin, "precision": dataclasses.asdict(comparison)}
-    final = dataclasses.replace(lowered, origin=facts)
+    final = msgspec.structs.replace(lowered, origin=facts)
     (folder / MANIFEST).write_text(final.to_json(), encoding="utf-8")
     return final
 

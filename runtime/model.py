@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Manifest, bundle_digest, read_bundle
-from sise_ort.errors import BundleError, OutOfMemoryError, ParameterError
+from sise_ort.errors import OutOfMemoryError, ParameterError
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.cache import tensorrt_options
 from sise_ort.runtime.pace import Pace
@@ -218,16 +218,7 @@ class BundleModel:
         wanted: Sequence[NDArray[np.int64]],
         pooled_gradients: NDArray[np.float32],
     ) -> Sketch:
-        """The masks of some maps per block at a glance; pooled_gradients [K, N] are the last block's.
-
-        Raises
-        ------
-        BundleError : the bundle was exported before there were sketches.
-        """
-        if not self.manifest.has("sketch"):
-            raise BundleError(
-                f"the bundle '{self.manifest.name}' lacks sketch.onnx, which a budget needs: export it again"
-            )
+        """The masks of some maps per block at a glance; pooled_gradients [K, N] are the last block's."""
         inputs: dict[str, Any] = {"alpha": pooled_gradients}
         for b, (maps, index) in enumerate(zip(features, wanted, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"index_{b}": index}

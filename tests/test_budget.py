@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import torch.nn.functional as F
 from conftest import tiny_model
 
 import sise_ort
-from sise_ort.errors import BundleError, ParameterError
+from sise_ort.errors import ParameterError
 from sise_ort.exporter.phases.sketch import cell_means, grid
 from sise_ort.metrics import correlation
 from sise_ort.runtime.budget import AnytimeScoring, Budget, moments
@@ -439,15 +437,3 @@ def test_what_a_budget_cannot_be(
 ) -> None:
     with pytest.raises(ParameterError, match=words):
         explainer.explain(frame, **parameters)
-
-
-def test_a_bundle_without_a_sketch(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
-    shutil.copytree(explainer.model.folder, tmp_path / "old.sise")
-    facts = json.loads((tmp_path / "old.sise" / "manifest.json").read_text())
-    del facts["files"]["sketch.onnx"]
-    (tmp_path / "old.sise" / "sketch.onnx").unlink()
-    (tmp_path / "old.sise" / "manifest.json").write_text(json.dumps(facts))
-    old = sise_ort.load(tmp_path / "old.sise", provider="cpu")
-    assert old.explain(frame).heatmap.any()
-    with pytest.raises(BundleError, match=r"lacks sketch\.onnx, which a budget needs: export it again"):
-        old.explain(frame, passes=4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sise_ort
-from sise_ort.bundle import MANIFEST, read_bundle
+from sise_ort.bundle import MANIFEST, Manifest, bundle_digest, json_schema, parse_manifest, read_bundle
 from sise_ort.errors import BundleError
 
 
@@ -69,15 +69,34 @@ def test_missing_and_damaged_files_are_named(bundle: Path, name: str) -> None:
     ("edit", "words"),
     [
         (lambda m: m.update(format="cake"), "belongs to something else"),
-        (lambda m: m.update(version=2), "format version 2, this sise-ort reads up to 1: update"),
+        (lambda m: m.update(version=3), "format version 3, this sise-ort reads 2: update"),
         (lambda m: m.update(version="x"), "has the version 'x'"),
-        (lambda m: m.pop("head"), "damaged"),
-        (lambda m: m["head"].update(kind="magic"), "head.kind is 'magic'"),
-        (lambda m: m["input"].update(depth=3), "damaged"),
-        (lambda m: m["fit"].update(shrink="INTER_CUBIC"), "fit.shrink is 'INTER_CUBIC'"),
+        (
+            lambda m: m.update(version=1),
+            "the old format version 1.*export the model again with `sise-ort export",
+        ),
+        (lambda m: m.pop("head"), r"damaged \(Object missing required field `head`"),
+        (
+            lambda m: m["head"].update(kind="magic"),
+            r"damaged \(Invalid enum value 'magic' - at `\$.head.kind`",
+        ),
+        (lambda m: m["input"].update(depth=3), "damaged .*unknown field `depth`"),
+        (
+            lambda m: m["input"].update(height="32"),
+            r"damaged .*Expected `int`, got `str` - at `\$.input.height`",
+        ),
+        (lambda m: m["input"].update(height=2**20, width=2**20), r"damaged \(input is 1048576 × 1048576"),
+        (lambda m: m["fit"].update(resize=[2**20, 2**20]), "damaged .*fit.resize is 1048576 × 1048576"),
+        (lambda m: m["fit"].update(mode="letterbox"), "damaged .*fit.border has 0 values"),
+        (lambda m: m["preprocessing"].update(std=[1.0, 0.0, 1.0]), "damaged .*std positive"),
+        (lambda m: m["preprocessing"].update(mean=[1.0]), "damaged .*must have 3 values"),
+        (lambda m: m["preprocessing"].update(color="gray"), "damaged .*colour is gray, but the input has 3"),
+        (lambda m: m.update(layers=[]), "damaged .*layers"),
         (lambda m: m["labels"].pop(), "3 labels for 4 classes"),
         (lambda m: m["files"].pop("mask.onnx"), "does not list mask.onnx"),
-        (lambda m: m["files"].update({"../evil": "0"}), "outside the bundle"),
+        (lambda m: m["files"].update({"../evil": "0" * 64}), "outside the bundle"),
+        (lambda m: m["files"].update({"C:evil": "0" * 64}), "outside the bundle"),
+        (lambda m: m["files"].update({"x.onnx": "0"}), "damaged .*files"),
     ],
 )
 def test_manifests_that_are_refused(
@@ -99,3 +118,55 @@ def test_what_is_no_bundle(tmp_path: Path, bundle: Path) -> None:
     (bundle / MANIFEST).write_text('{"format": "sise-ort bu')
     with pytest.raises(BundleError, match="cannot be read"):
         sise_ort.load(bundle)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: m["head"].update(kind="none"),
+        lambda m: m["fit"].update(mode="crop"),
+        lambda m: m["labels"].reverse(),
+        lambda m: m["preprocessing"].update(hidden="black"),
+        lambda m: m["layers"][0].update(module="x"),
+        lambda m: m.update(precision="int8"),
+        lambda m: m["files"].update({"mask.onnx": "0" * 64}),
+        lambda m: m["origin"].update(note="x"),
+    ],
+)
+def test_the_digest_covers_everything(tiny_bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    text = (tiny_bundle / MANIFEST).read_text()
+    facts = json.loads(text)
+    edit(facts)
+    changed = parse_manifest(json.dumps(facts).encode(), tiny_bundle)
+    assert bundle_digest(changed) != bundle_digest(read_bundle(tiny_bundle))
+    reordered = dict(reversed(list(json.loads(text).items())))
+    assert bundle_digest(parse_manifest(json.dumps(reordered).encode(), tiny_bundle)) == bundle_digest(
+        read_bundle(tiny_bundle)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b"null",
+        b'{"format": 1}',
+        b'{"format": "sise-ort bundle"}',
+    ],
+)
+def test_texts_that_are_no_manifest(bundle: Path, text: bytes) -> None:
+    (bundle / MANIFEST).write_bytes(text)
+    with pytest.raises(BundleError) as caught:
+        sise_ort.load(bundle)
+    assert len(str(caught.value)) < 500 + len(str(bundle))
+
+
+def test_the_published_schema_is_current() -> None:
+    import write_schema
+
+    assert json.loads(write_schema.FILE.read_text(encoding="utf-8")) == json.loads(write_schema.text())
+    fields = json_schema()["$defs"]["Manifest"]["properties"]
+    assert list(fields) == list(Manifest.__struct_fields__)

@@ -1,0 +1,42 @@
+"""The bundle: a folder of ONNX graphs and the manifest that says what they are (docs/bundle.md)."""
+
+from __future__ import annotations
+
+from sise_ort.bundle.format import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    OPTIONAL_PHASES,
+    PHASES,
+    WEIGHTS,
+    Fit,
+    Head,
+    InputSpec,
+    Layer,
+    Manifest,
+    Preprocessing,
+    bundle_digest,
+    json_schema,
+)
+from sise_ort.bundle.reading import file_sha256, parse_manifest, read_bundle, read_manifest
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "OPTIONAL_PHASES",
+    "PHASES",
+    "WEIGHTS",
+    "Fit",
+    "Head",
+    "InputSpec",
+    "Layer",
+    "Manifest",
+    "Preprocessing",
+    "bundle_digest",
+    "file_sha256",
+    "json_schema",
+    "parse_manifest",
+    "read_bundle",
+    "read_manifest",
+]
