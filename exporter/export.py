@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ import onnx
 import onnx_ir as ir
 
 import sise_ort
-from sise_ort.bundle import MANIFEST, OPTIONAL_PHASES, WEIGHTS, InputSpec, Layer, Manifest, file_sha256
-from sise_ort.errors import ExportError, GradientError, OutputError, SiseError
+from sise_ort.bundle import MANIFEST, OPTIONAL_PHASES, InputSpec, Layer, Manifest, file_sha256
+from sise_ort.errors import GradientError
 from sise_ort.exporter import options as opts
 from sise_ort.exporter.blocks import (
     Candidate,
@@ -40,9 +37,7 @@ from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.verify import compare
-
-EXTERNAL_BYTES = 1024
-"""Weights of at least this many bytes stand in weights.bin, shared by extract and predict."""
+from sise_ort.exporter.writing import folder_in_the_making, move_into_place, refuse_existing, write_graphs
 
 
 @dataclass(frozen=True)
@@ -153,14 +148,14 @@ def export_bundle(
     wanted = opts.optional_phases(graphs)
     check_precision(precision, calibration, least_correlation)
     if bundle is not None:
-        _refuse_existing(Path(bundle), force)
+        refuse_existing(Path(bundle), force)
     report("loading the model")
     network = load_network(
         source, weights=weights, classes=classes, input_size=input_size, output=output, color=color, head=head
     )
     found, cleaned, known = network.head, network.clean, network.source
     target = Path(bundle) if bundle is not None else Path(f"{known.name}.sise")
-    _refuse_existing(target, force)
+    refuse_existing(target, force)
     facts = opts.preprocessing(
         cleaned.channels,
         normalize=normalize,
@@ -197,9 +192,9 @@ def export_bundle(
         "full_gradient": lambda: build_full_gradient(cleaned.model, spec, facts, scores),
     }
     models |= {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in wanted}
-    with _folder_in_the_making(target) as folder:
+    with folder_in_the_making(target) as folder:
         report("writing the bundle")
-        _write_graphs(models, folder)
+        write_graphs(models, folder)
         manifest = Manifest(
             name=target.stem,
             input=spec,
@@ -224,73 +219,5 @@ def export_bundle(
         if precision != "fp32":
             report(f"lowering predict to {precision}, and comparing the heat maps")
             manifest = lower(folder, manifest, precision, calibration, least_correlation)
-        _move_into_place(folder, target, force)
+        move_into_place(folder, target, force)
     return manifest
-
-
-def _write_graphs(models: Mapping[str, ir.Model], folder: Path) -> None:
-    """Write the graphs, with each large weight once in weights.bin."""
-    large: dict[int, tuple[ir.TensorProtocol, list[ir.Value]]] = {}
-    for model in models.values():
-        for value in model.graph.initializers.values():
-            tensor = value.const_value
-            if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= EXTERNAL_BYTES:
-                large.setdefault(id(tensor), (tensor, []))[1].append(value)
-    if large:
-        external = ir.external_data.convert_tensors_to_external(
-            [tensor for tensor, _ in large.values()], folder, WEIGHTS, alignment=4096
-        )
-        for outside, (_, values) in zip(external, large.values(), strict=True):
-            for value in values:
-                value.const_value = outside
-    else:
-        (folder / WEIGHTS).touch()
-    for phase, model in models.items():
-        ir.save(model, folder / f"{phase}.onnx")
-
-
-def _refuse_existing(target: Path, force: bool) -> None:
-    if not target.exists():
-        return
-    if not force:
-        raise ExportError(f"'{target}' exists already; pass --force to overwrite it, or another name with -o")
-    if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
-        raise ExportError(f"'{target}' is not a bundle; it will not be overwritten, --force or not")
-
-
-@contextlib.contextmanager
-def _folder_in_the_making(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, gone afterwards whatever happens."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write to '{target.parent}': {error.strerror or error}") from error
-    try:
-        yield folder
-    except SiseError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"cannot write '{target}': {error.strerror or error}; nothing was left behind"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move_into_place(folder: Path, target: Path, force: bool) -> None:
-    folder.chmod(0o755)
-    _refuse_existing(target, force)
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    try:
-        target.rename(old / "bundle")
-        folder.rename(target)
-    except BaseException:
-        if not target.exists() and (old / "bundle").exists():
-            (old / "bundle").rename(target)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
