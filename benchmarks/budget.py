@@ -26,8 +26,8 @@ from paper_table import NETWORKS, processor
 import sise_ort
 from sise_ort.explanation import Explanation
 from sise_ort.metrics import correlation
-from sise_ort.runtime.evaluation.measure import METRICS as TITLES
-from sise_ort.runtime.evaluation.measure import Judge
+from sise_ort.runtime.evaluation.judge import METRICS as TITLES
+from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 from sise_ort.runtime.method import confidences

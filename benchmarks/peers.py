@@ -34,7 +34,7 @@ from paper_table import NETWORKS, imagenet, processor
 import sise_ort
 from sise_ort.files import file_name
 from sise_ort.runtime.baselines.maps import upsample
-from sise_ort.runtime.evaluation.measure import Judge
+from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import itertools
 import json
 import math
@@ -93,7 +91,7 @@ def command(folder: str) -> None:
             say(f"{strip}: {verdict.result.caption}")
             verdicts.append(verdict)
     print_table(HEADERS, [v.row() for v in verdicts], right=(3, 4, 5, 6, 7))
-    page = write_file(out / "index.html", _page(verdicts).encode())
+    page = write_file(out / "index.html", _page(verdicts))
     say(f"{time.perf_counter() - started:.0f} s in all; open the page:")
     click.echo(page)
 
@@ -115,47 +113,25 @@ def _mask(strip: str, kind: str) -> Any:
     return read_frame(STEEL / "strips" / f"{strip}.{kind}.mask.png")[:, :, 0] > 127
 
 
-def _page(verdicts: list[Verdict]) -> str:
-    from sise_ort import __version__
+def _page(verdicts: list[Verdict]) -> bytes:
+    """The page with all pictures in it."""
+    from sise_ort.pages import Section, render
 
-    def cells(tag: str, values: list[str]) -> str:
-        return "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values)
-
-    table = f"<tr>{cells('th', HEADERS)}</tr>" + "".join(f"<tr>{cells('td', v.row())}</tr>" for v in verdicts)
-    sections = ""
+    sections = []
     for strip, group in itertools.groupby(verdicts, key=lambda v: v.strip):
         several = list(group)
-        sections += f"<section><h2>{html.escape(strip)}</h2>{_figure(_outlined(several), _told(several[0]))}"
+        figures = [_figure(_outlined(several), _drawn_words(several[0]))]
         for v in several:
             words = f"why “{v.result.caption}”: {sum(v.result.mask_counts)} masks"
             if v.mask is not None:
                 words += f", {100 * v.on_defect:.0f} % of the heat on the defect"
-            sections += _figure(v.result.overlay(), words)
-        sections += "</section>"
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>sise-ort: why were these strips rejected?</title>
-<style>
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1d2329; }}
- h1 {{ font-size: 1.6rem; }} h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }} h2 span {{ color: #5a6672; font-weight: 400; }}
- table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #dde2e7; }}
- th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; }}
- figure {{ margin: .4rem 0; }} img {{ width: 100%; display: block; border-radius: 4px; }} figcaption {{ color: #5a6672; font-size: .85rem; }}
- .scroll {{ overflow-x: auto; }}
-</style>
-<h1>Why were these strips rejected?</h1>
-<p>A small CNN with one sigmoid per defect judged each strip; SISE shows the evidence for every defect that it sees:
-the redder, the stronger, and where the strip is left in gray there is none. “Heat on defect” is the share of the heat
-map that lies on the defect as it was drawn; beside it stands what a blind guess would reach, the defect's share of the
-strip. In the sound strip no defect is over 50 %; what speaks for the most likely one is shown all the same. Strips and
-model are synthetic. sise-ort {html.escape(__version__)}.</p>
-<div class="scroll"><table>{table}</table></div>
-{sections}
-</html>
-"""
+            figures.append(_figure(v.result.overlay(), words))
+        sections.append(Section(strip, tuple(figures)))
+    table = (HEADERS, [v.row() for v in verdicts])
+    return render("demo.html", title="Why were these strips rejected?", table=table, sections=sections)
 
 
-def _told(verdict: Verdict) -> str:
+def _drawn_words(verdict: Verdict) -> str:
     if not verdict.drawn:
         return "the strip; no defect was drawn"
     return f"the strip; drawn and outlined: {' and '.join(verdict.drawn)}"
@@ -171,12 +147,8 @@ def _outlined(verdicts: list[Verdict]) -> Any:
     return picture
 
 
-def _figure(picture: Any, words: str) -> str:
-    return f"<figure>{_picture(picture)}<figcaption>{html.escape(words)}</figcaption></figure>"
-
-
-def _picture(picture: Any) -> str:
+def _figure(picture: Any, words: str) -> Any:
     from sise_ort.drawing import as_rgb, encode_jpeg
+    from sise_ort.pages import Figure, data_uri
 
-    data = base64.b64encode(encode_jpeg(as_rgb(picture))).decode()
-    return f'<img alt="" src="data:image/jpeg;base64,{data}">'
+    return Figure(data_uri(encode_jpeg(as_rgb(picture))), words)

@@ -152,7 +152,7 @@ def command(
     from sise_ort.cli.evaluation.page import page
 
     title = f"{Path(bundle).stem} on {data.kind} ({data.root.name})"
-    write_file(out / "index.html", page(found, summary, out, plots, title).encode())
+    write_file(out / "index.html", page(found, summary, out, plots, title))
     headers, rows = summary.cells(short=True)
     print_table(headers, rows, right=tuple(range(1, len(headers))))
     for words in summary.statements:

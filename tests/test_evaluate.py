@@ -24,7 +24,7 @@ from sise_ort.cli.main import main
 from sise_ort.datasets import open_dataset
 from sise_ort.errors import DatasetError, OutputError, ParameterError
 from sise_ort.runtime.evaluation import METRICS, Plan, Variant, evaluate, summarise
-from sise_ort.runtime.evaluation.measure import Judge, blurred
+from sise_ort.runtime.evaluation.judge import Judge, blurred
 from sise_ort.runtime.evaluation.plan import variants
 from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import interval

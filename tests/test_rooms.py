@@ -26,6 +26,8 @@ ONLY_IN = {
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},
     "matplotlib": {"cli/evaluation/plots.py"},
+    "jinja2": {"sise_ort/pages/rendering.py"},
+    "markupsafe": {"sise_ort/pages/rendering.py"},
 }
 BELOW = {"sise_ort": set(), "runtime": set(), "exporter": {"runtime"}, "cli": {"runtime", "exporter"}}
 PUBLIC_API = "sise_ort/__init__.py"  # opens the rooms above when it is called

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sise_ort.files import write_file
-from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.pages.colors import SERIES
+from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.summary import Line, Summary
-
-COLORS = ("#2a6fb0", "#d1652c", "#3a8f5c", "#8a55a8", "#b8443c", "#7a6a2f", "#4a8f9c")
 
 
 def write_plots(summary: Summary, folder: Path) -> list[Path]:
@@ -53,7 +52,7 @@ def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
             value = line.metrics[metric]
             if not value.n:
                 continue
-            color = COLORS[0] if line.method == "sise" else COLORS[1]
+            color = SERIES[0] if line.method == "sise" else SERIES[1]
             error = [[value.mean - value.low], [value.high - value.mean]]
             axis.errorbar(line.seconds, value.mean, yerr=error, fmt="o", ms=4, color=color, lw=1, alpha=0.55)
             axis.annotate(
@@ -84,7 +83,7 @@ def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
     places = list(range(len(ordered)))
     split = len(numbers)
-    for metric, color in zip(shown, COLORS, strict=False):
+    for metric, color in zip(shown, SERIES, strict=False):
         values = [line.metrics[metric] for line in ordered]
         means = [v.mean for v in values]
         title = METRICS[metric].title + ("" if METRICS[metric].higher else " ↓")
@@ -94,8 +93,8 @@ def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
     left.set_ylabel("per cent")
     left.set_title("quality by μ (↓ lower is better)")
     left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    right.plot(places[:split], [line.seconds for line in numbers], "o-", ms=4, color=COLORS[1])
-    right.plot(places[split:], [line.seconds for line in adaptive], "o", ms=4, color=COLORS[1])
+    right.plot(places[:split], [line.seconds for line in numbers], "o-", ms=4, color=SERIES[1])
+    right.plot(places[split:], [line.seconds for line in adaptive], "o", ms=4, color=SERIES[1])
     for place, line in zip(places, ordered, strict=True):
         words = f"{line.forward_passes:.0f} passes"
         right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 6), fontsize=8)

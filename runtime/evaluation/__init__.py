@@ -1,6 +1,6 @@
 """How good explanations are: methods × pictures × metrics, resumable, with intervals."""
 
-from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.plan import Plan, Variant
 from sise_ort.runtime.evaluation.run import Evaluation, evaluate
 from sise_ort.runtime.evaluation.summary import Summary, summarise

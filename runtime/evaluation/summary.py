@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.runtime.evaluation.measure import METRICS
+from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.run import Evaluation
 
 RESAMPLES = 10_000
@@ -85,6 +85,16 @@ class Summary:
             [line.title, *(str(line.difference[m]) for m in self.metrics)] for line in self.lines[1:]
         ]
 
+    @property
+    def legend(self) -> str:
+        """What the numbers of the table are, in words."""
+        lower = [METRICS[m].title for m in self.metrics if not METRICS[m].higher]
+        return (
+            "Values in per cent, with 95 % bootstrap intervals over pictures"
+            + (f"; lower is better for {' and '.join(lower)}. " if lower else ". ")
+            + "Passes are network inputs, forward + backward, on average; seconds are medians."
+        )
+
     def to_markdown(self) -> str:
         """The tables and statements as Markdown."""
         parts = [markdown_table(*self.cells())]
@@ -93,12 +103,7 @@ class Summary:
                 "Differences from the first method on the same pictures (paired):\n\n"
                 + markdown_table(*self.differences())
             )
-        lower = [METRICS[m].title for m in self.metrics if not METRICS[m].higher]
-        parts.append(
-            "Values in per cent, with 95 % bootstrap intervals over pictures"
-            + (f"; lower is better for {' and '.join(lower)}. " if lower else ". ")
-            + "Passes are network inputs, forward + backward, on average; seconds are medians."
-        )
+        parts.append(self.legend)
         gaps = left_out(self)
         parts.append("\n".join(f"- {words}" for words in [*self.statements, *gaps]))
         if self.problems:

@@ -21,7 +21,7 @@ from sise_ort.datasets.dataset import Problem, Sample, UnusableSample
 from sise_ort.errors import FrameError, SiseError
 from sise_ort.files import write_file
 from sise_ort.frame import read_frame
-from sise_ort.runtime.evaluation.measure import Judge
+from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.plan import Plan, Variant, file_key
 from sise_ort.runtime.evaluation.rows import Row
 from sise_ort.runtime.explainer import Explainer
