@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from sise_ort import __version__
-from sise_ort.errors import ParameterError, SiseError
+from sise_ort.cli.exits import orderly
 
 COMMANDS = {
     "export": "Turn a CNN into a bundle that explains itself.",
@@ -38,13 +39,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ParameterError as error:
-            raise click.UsageError(str(error)) from error
-        except SiseError as error:
-            raise click.ClickException(str(error)) from error
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any
+    ) -> Any:
+        """Run a command line; the one place where errors reach a user (`exits.py`)."""
+        if not settings.pop("standalone_mode", True):
+            return super().main(args, prog_name, standalone_mode=False, **settings)
+        with orderly():
+            words = sys.argv[1:] if args is None else list(args)
+            if any("\0" in word for word in words):
+                raise click.UsageError(
+                    "a NUL character stands in the command line; no file or name holds one"
+                )
+            code = super().main(words, prog_name, standalone_mode=False, **settings)
+            if isinstance(code, int) and code:
+                raise click.exceptions.Exit(code)
+        raise SystemExit(0)
 
 
 @click.group(
@@ -58,7 +68,7 @@ def main() -> None:
     sise-ort export model.onnx --normalize imagenet -o model.sise
     sise-ort explain model.sise picture.jpg -o out
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 70 a bug in sise-ort, 130 stopped (Ctrl-C), 143 stopped by SIGTERM.
     """
 
 

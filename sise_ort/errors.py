@@ -59,7 +59,7 @@ def printable(text: object) -> str:
     Control characters, escape codes, lone surrogates and marks that turn the direction of writing are shown as `\\x1b`
     or `\\u202e`; line ends and tabs become a space.
     """
-    return _HARMFUL.sub(_shown, re.sub(r"\s*[\t\n\r\v\f]\s*", " ", str(text).strip()))
+    return _HARMFUL.sub(_shown, re.sub(r"\s*[\t\n\r\v\f]\s*", " ", str(text)))
 
 
 def on_command_line(error: BaseException) -> str:
@@ -99,7 +99,9 @@ def _cut(text: str, longest: int) -> str:
 
 def _words(message: str, spelled: Callable[[str, object], str]) -> str:
     """The message as one harmless line of at most 500 characters, with its tokens spelled out."""
-    return shortened(printable(_TOKEN.sub(lambda token: spelled(token[1], _value(token[2])), message)))
+    return shortened(
+        printable(_TOKEN.sub(lambda token: spelled(token[1], _value(token[2])), message)).strip()
+    )
 
 
 def _value(text: str | None) -> object:
