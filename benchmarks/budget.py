@@ -61,7 +61,7 @@ class Everything:
         self.frame = explainer.explain(sample.picture, sample.label, passes=0)
         self.image = model.upload(explainer.prepare(sample.picture)[0])
         question = explainer.question(sample.label)
-        contrast = 1.0 if explainer.manifest.head.kind == "softmax" else 0.0
+        contrast = explainer.manifest.head.contrast
         self.extracted = model.extract(self.image, [question.index], contrast)
         self.alphas = [alpha[0] for alpha in self.extracted.pooled_gradients]
         self.masks = Masks.of([c[None] for c in self.chosen(0.0)])

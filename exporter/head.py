@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import onnx_ir as ir
 
-from sise_ort.bundle import Head
 from sise_ort.errors import SourceError
 from sise_ort.exporter.ops import Ops, attribute
+from sise_ort.heads import Head, HeadKind
 
 _PASSING = frozenset("Cast Dropout Flatten Identity Reshape Squeeze Unsqueeze".split())
-_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+_ACTIVATIONS: dict[str, HeadKind] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _final_activation(output: ir.Value) -> ir.Node | None:
     return node
 
 
-def _decide(asked: str, found: str | None, classes: int) -> Head:
+def _decide(asked: str, found: HeadKind | None, classes: int) -> Head:
     if asked == "none":
         return Head("none", classes)
     if asked != "auto":
@@ -90,7 +91,7 @@ def _decide(asked: str, found: str | None, classes: int) -> Head:
             raise SourceError(
                 "--head softmax: the network has one output, whose softmax is always 1; use sigmoid"
             )
-        return Head(asked, classes)
+        return Head(cast(HeadKind, asked), classes)
     if found is not None:
         if found == "softmax" and classes == 1:
             raise SourceError("the graph ends with a softmax over one class, which is always 1")

@@ -21,7 +21,7 @@ from sise_ort.runtime.method import Attributions, Method, Progress, Question, co
 from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.targets import POSITIVE, Target, label_of, question, require_sigmoid
+from sise_ort.runtime.targets import POSITIVE, Target, label_of, question
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,9 @@ class Explainer:
     ) -> list[Explanation]:
         """An Explanation per answer."""
         asked_for = [answer.question for answer in run.answers]
-        confidence = confidences(run.scores[None], self._confidence(run.scores)[None], asked_for)[:, 0]
+        confidence = confidences(
+            run.scores[None], self.manifest.head.confidences(run.scores)[None], asked_for
+        )[:, 0]
         nothing = np.zeros((0, *prepared.fitted.shape[:2]), np.float32)
         return [
             Explanation(
@@ -360,8 +362,9 @@ class Explainer:
         return fit_frame(wanted, spec, self.manifest.fit)
 
     def _positive(self, image: Tensor) -> list[Question]:
-        require_sigmoid(self.manifest)
-        return [Question(int(i)) for i in np.flatnonzero(self._model.whole(image) > 0)]  # sigmoid(z) > 0.5
+        head = self.manifest.head
+        head.require_positive()
+        return [Question(int(i)) for i in head.positive(self._model.whole(image))]
 
     def question(self, target: Target) -> Question:
         """The class that a target means; None means the top class, which is not known yet (a negative index).
@@ -371,11 +374,3 @@ class Explainer:
         TargetError
         """
         return question(self.manifest, target)
-
-    def _confidence(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Ψ of all classes, float64 [classes], from scores [classes]."""
-        z = scores.astype(np.float64)
-        if self.manifest.head.kind == "softmax":
-            e = np.exp(z - z.max())
-            return np.asarray(e / e.sum())
-        return np.asarray(np.exp(-np.logaddexp(0.0, -z)) if self.manifest.head.kind == "sigmoid" else z)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+from sise_ort.formulas.confidence import absence
+from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.selection import check_mu
 
 if TYPE_CHECKING:
@@ -178,8 +180,7 @@ def confidences(
     rows = []
     for question in questions:
         if question.absent:
-            z = scores[:, question.index].astype(np.float64)
-            rows.append(np.exp(-np.logaddexp(0.0, z)))
+            rows.append(absence(NumpyOps(), scores[:, question.index].astype(np.float64)))
         else:
             rows.append(confidence[:, question.index].astype(np.float64))
     return np.stack(rows)

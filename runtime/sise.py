@@ -145,8 +145,7 @@ def explain_many_by_sise(
 def _extract(
     model: BundleModel, image: Tensor, questions: Sequence[Question]
 ) -> tuple[Extracted, list[Question]]:
-    contrast = 1.0 if model.manifest.head.kind == "softmax" else 0.0
-    extracted = model.extract(image, [q.index for q in questions], contrast)
+    extracted = model.extract(image, [q.index for q in questions], model.manifest.head.contrast)
     return extracted, [q.known(extracted.scores) for q in questions]
 
 
@@ -197,7 +196,7 @@ def run_sise(
     masks = selection.masks
     if not len(masks.block) or budget.covers(len(masks.block)):
         return selection.answers(model, score_one(model, selection.job(image, progress)))
-    bounded = model.manifest.head.kind != "none"
+    bounded = model.manifest.head.bounded
     search = AnytimeScoring(
         model, image, extracted, masks, selection.alphas, selection.read, bounded, budget, started, progress
     )

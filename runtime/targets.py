@@ -33,15 +33,8 @@ def question(manifest: Manifest, target: Target) -> Question:
         raise TargetError(f"target is {target!r}; an index, a label, None or a sequence of these is needed")
     absent = target.startswith(ABSENT) and target not in labels
     label = target[len(ABSENT) :] if absent else target
-    if absent and manifest.head.kind != "sigmoid":
-        raise TargetError(
-            f'target "{target}": only a sigmoid head knows a class\'s absence; a {manifest.head.kind} head '
-            + (
-                "shares its probability among classes: explain the other class"
-                if manifest.head.kind == "softmax"
-                else "gives raw scores, not probabilities"
-            )
-        )
+    if absent:
+        manifest.head.require_absence(target)
     places = [i for i, name in enumerate(labels) if name == label]
     if not places and absent and not labels and label.isdigit() and int(label) < classes:
         places = [int(label)]
@@ -63,17 +56,3 @@ def label_of(manifest: Manifest, question: Question) -> str:
     labels = manifest.labels
     name = labels[question.index] if labels else f"class {question.index}"
     return f"not {name}" if question.absent else name
-
-
-def require_sigmoid(manifest: Manifest) -> None:
-    """Raise TargetError where "positive" has no meaning."""
-    if manifest.head.kind != "sigmoid":
-        raise TargetError(
-            f'target "positive" means every class over 0.5, which a {manifest.head.kind} head does not '
-            "have: its outputs are "
-            + (
-                "one probability for all classes together"
-                if manifest.head.kind == "softmax"
-                else "raw scores, not probabilities"
-            )
-        )

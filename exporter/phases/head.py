@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sise_ort.bundle import Head, InputSpec
+from sise_ort.bundle import InputSpec
 from sise_ort.errors import ExportError
 from sise_ort.exporter.blocks import Candidate
 from sise_ort.exporter.gradients import nodes_between
@@ -13,6 +13,7 @@ from sise_ort.exporter.layout import CHANNELS_FIRST
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import FLOAT, tensor_input
 from sise_ort.exporter.phases.predict import finish_with_confidence
+from sise_ort.heads import Head
 
 
 def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) -> ir.Model:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sise_ort.bundle import Head, InputSpec
+from sise_ort.bundle import InputSpec
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import finish
+from sise_ort.heads import Head
 
 
 def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
@@ -22,11 +23,6 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
 def finish_with_confidence(graph: ir.Graph, op: Ops, spec: InputSpec, head: Head) -> ir.Model:
     """Make `scores`, the graph's only output, and `confidence` the outputs."""
     scores = graph.outputs[0]
-    if head.kind == "softmax":
-        confidence = op.Softmax(scores, axis=1)
-    elif head.kind == "sigmoid":
-        confidence = op.Sigmoid(scores)
-    else:
-        confidence = op.Identity(scores)
+    confidence = head.confidence(op, scores)
     shape: list[int | str] = [spec.batch or "n", head.classes]
     return finish(graph, {"scores": scores, "confidence": confidence}, {"scores": shape, "confidence": shape})

@@ -90,7 +90,7 @@ class Judge:
         return self._curve(result.heatmap, insert=name == "insertion")
 
     def _hard_mask(self, result: Explanation) -> dict[str, float]:
-        if self.model.manifest.head.kind == "none":
+        if not self.model.manifest.head.bounded:
             return {"drop": math.nan, "increase": math.nan}
         mask = metrics.hard_mask(result.heatmap).astype(np.float32)
         masked = float(self._psi(*self.model.score(self.image, mask[None, None]))[0])

@@ -158,7 +158,7 @@ def _statements(
         f"head: {explainer.manifest.head.words}"
         + (
             "; it has no probabilities, so no Drop and Increase"
-            if explainer.manifest.head.kind == "none"
+            if not explainer.manifest.head.bounded
             else ""
         ),
     ]

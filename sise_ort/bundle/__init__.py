@@ -10,7 +10,6 @@ from sise_ort.bundle.format import (
     PHASES,
     WEIGHTS,
     Fit,
-    Head,
     InputSpec,
     Layer,
     Manifest,
@@ -19,6 +18,7 @@ from sise_ort.bundle.format import (
     json_schema,
 )
 from sise_ort.bundle.reading import file_sha256, parse_manifest, read_bundle, read_manifest
+from sise_ort.heads import Head
 
 __all__ = [
     "FORMAT",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from sise_ort.heads import Head
+
 FORMAT = "sise-ort bundle"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -32,7 +34,6 @@ if TYPE_CHECKING:  # whoever builds a struct has plain strings; what is read fro
     Color = str
     Hidden = str
     Mode = str
-    Kind = str
     Precision = str
 else:
     Channels = Literal[1, 3]
@@ -40,7 +41,6 @@ else:
     Color = Literal["rgb", "bgr", "gray"]
     Hidden = Literal["mean", "black"]
     Mode = Literal["stretch", "crop", "letterbox"]
-    Kind = Literal["softmax", "sigmoid", "none"]
     Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -115,29 +115,6 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"fit.resize is {self.resize[0]} × {self.resize[1]}, over {LARGEST_PICTURE} pixels"
             )
-
-
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How class scores become confidences.
-
-    Attributes
-    ----------
-    kind : str
-        "softmax", "sigmoid" or "none" (raw scores).
-    classes : int
-        Number of class scores.
-    assumed : bool
-        Whether the kind was assumed because the graph does not say it.
-    """
-
-    kind: Kind
-    classes: Count
-    assumed: bool = False
-
-    @property
-    def words(self) -> str:
-        """The kind, with "(assumed)" behind it where it was."""
-        return f"{self.kind} (assumed)" if self.assumed else self.kind
 
 
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
