@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 import sise_ort
@@ -170,3 +172,16 @@ def test_the_published_schema_is_current() -> None:
     assert json.loads(write_schema.FILE.read_text(encoding="utf-8")) == json.loads(write_schema.text())
     fields = json_schema()["$defs"]["Manifest"]["properties"]
     assert list(fields) == list(Manifest.__struct_fields__)
+
+
+def test_origins_may_hold_versions(tiny_bundle: Path) -> None:
+    """torch.__version__ is a str with methods of its own."""
+
+    class Version(str):
+        pass
+
+    manifest = read_bundle(tiny_bundle)
+    made = msgspec.structs.replace(manifest, origin={"torch": Version("2.9"), "best": np.float64(0.5)})
+    again = parse_manifest(made.to_json().encode(), tiny_bundle)
+    assert again.origin == {"torch": "2.9", "best": 0.5}
+    assert bundle_digest(again) == bundle_digest(made)

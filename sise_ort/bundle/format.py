@@ -201,7 +201,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def to_json(self) -> str:
         """The text of manifest.json."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+        return msgspec.json.format(msgspec.json.encode(self, enc_hook=_plain), indent=2).decode() + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A fact of the origin as JSON has it: versions are often strings with methods of their own."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind.__str__(value) if kind is str else kind(value)
+    raise TypeError(f"the manifest cannot hold {value!r}")
 
 
 def is_plain_name(name: str) -> bool:
@@ -216,7 +224,7 @@ def is_plain_name(name: str) -> bool:
 
 def bundle_digest(manifest: Manifest) -> str:
     """The SHA-256 of a whole bundle: of everything in its manifest, and so of the digests of all its files."""
-    facts = json.dumps(msgspec.to_builtins(manifest), sort_keys=True, separators=(",", ":"))
+    facts = json.dumps(msgspec.to_builtins(manifest, enc_hook=_plain), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
