@@ -76,7 +76,7 @@ def measure(
                     raise
                 continue
             if model.batch_size < size:  # halved: no memory for this size
-                model.notes.clear()
+                model.notes = ()
                 continue
             seconds = (clock() - began) / model.batch_size
             found.setdefault(size, [])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -13,28 +12,16 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Manifest
-from sise_ort.errors import FrameError, ParameterError, TargetError
+from sise_ort.bundle import Manifest, bundle_digest
+from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
 from sise_ort.runtime.method import Attributions, Method, Progress, Question, confidences
 from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.preparing import Prepared, ahead
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.targets import POSITIVE, Target, label_of, question
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A frame [H0, W0, C] as given, [H, W, C] as the graphs take it, and how they lie on each other; the moment when
-    preparing it began, and the seconds that it took."""
-
-    picture: NDArray[Any]
-    fitted: NDArray[Any]
-    placement: Placement
-    name: str
-    started: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -47,23 +34,20 @@ class _Asked:
     passes: int
 
 
-def _ahead(prepare: Callable[[Any], _Prepared], frames: Iterable[Any]) -> Iterator[_Prepared | FrameError]:
-    """Frames prepared by a thread that is one frame ahead; FrameErrors in their places."""
+def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
+    """Open a pickled explainer's bundle.
 
-    def attempt(frame: Any) -> _Prepared | FrameError:
-        try:
-            return prepare(frame)
-        except FrameError as error:
-            return error
-
-    with ThreadPoolExecutor(1) as thread:
-        following: Future[_Prepared | FrameError] | None = None
-        for frame in frames:
-            present, following = following, thread.submit(attempt, frame)
-            if present is not None:
-                yield present.result()
-        if following is not None:
-            yield following.result()
+    Raises
+    ------
+    BundleError : the folder is gone, or holds another bundle by now.
+    """
+    explainer = Explainer(*arguments)
+    if bundle_digest(explainer.manifest) != digest:
+        explainer.close()
+        raise BundleError(
+            f"the bundle '{arguments[0]}' has changed since its explainer was pickled: load it again there"
+        )
+    return explainer
 
 
 class Explainer:
@@ -71,9 +55,23 @@ class Explainer:
 
     Attributes
     ----------
-    manifest : the bundle's facts.
-    provider : the execution provider in use, "cpu", "cuda" or "tensorrt".
-    notes : what was chosen or assumed on loading.
+    manifest : Manifest
+        What the bundle says about itself.
+    provider : str
+        The execution provider in use, "cpu", "cuda" or "tensorrt".
+    notes : tuple of str
+        What was chosen or assumed on loading.
+
+    Notes
+    -----
+    Several threads may use one explainer. On a CPU each call gives, bit for bit, what it gives alone; a budget with a
+    deadline depends on the time that is left and is the exception. Runs of the network take turns, first come, first
+    served, one batch at a time, so that a short call waits for one batch of each other call at most. A deadline counts
+    from its own call on, waiting included.
+
+    `close` gives sessions and memory back; an explainer is also a context manager, ``with sise_ort.load(…) as explainer``.
+    Pickling keeps the arguments of `sise_ort.load`: the other process loads the same bundle again, and refuses a folder
+    whose bundle has changed.
     """
 
     def __init__(
@@ -85,6 +83,7 @@ class Explainer:
         provider_options: Mapping[str, object] | None = None,
     ) -> None:
         self._model = BundleModel(bundle, provider, batch_size, threads, provider_options)
+        self._arguments = (str(Path(bundle).absolute()), provider, batch_size, threads, provider_options)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
         notes = []
@@ -99,6 +98,22 @@ class Explainer:
         if self._model.provider.note:
             notes.append(self._model.provider.note)
         self.notes = tuple(notes)
+
+    def __enter__(self) -> Explainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give sessions and memory back, after the run of another thread that is in progress.
+
+        A second call does nothing. Calls that are not finished, and all later ones, raise ClosedError.
+        """
+        self._model.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (self._arguments, bundle_digest(self.manifest))
 
     @property
     def model(self) -> BundleModel:
@@ -171,6 +186,7 @@ class Explainer:
         FrameError, TargetError, ParameterError
         BundleError : the bundle lacks the method's graph; says which export option adds it.
         """
+        self._model.require_open()
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
         prepared = self._prepare(frame, color)
@@ -235,6 +251,7 @@ class Explainer:
         """
         if errors not in ("raise", "return"):
             raise ParameterError(f'errors is {errors!r}; it must be "raise" or "return"')
+        self._model.require_open()
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
         return self._explained(frames, target, way, parameters, color, errors == "return", progress)
@@ -249,10 +266,10 @@ class Explainer:
         keep_errors: bool,
         progress: Progress | None,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
-        waiting: deque[tuple[_Prepared, _Asked] | FrameError | None] = deque()
+        waiting: deque[tuple[Prepared, _Asked] | FrameError | None] = deque()
 
         def pictures() -> Iterator[tuple[Tensor, list[Question]]]:
-            for prepared in _ahead(lambda frame: self._prepare(frame, color), frames):
+            for prepared in ahead(lambda frame: self._prepare(frame, color), frames):
                 if isinstance(prepared, FrameError):
                     waiting.append(prepared)
                     continue
@@ -287,12 +304,12 @@ class Explainer:
             yield results if first[1].several else results[0]
         yield from settled()
 
-    def _prepare(self, frame: Any, color: str) -> _Prepared:
+    def _prepare(self, frame: Any, color: str) -> Prepared:
         started = time.perf_counter()
         picture = read_frame(frame, color)
         fitted, placement = self._fit(picture)
         name = str(frame) if isinstance(frame, (str, Path)) else ""
-        return _Prepared(picture, fitted, placement, name, started, time.perf_counter() - started)
+        return Prepared(picture, fitted, placement, name, started, time.perf_counter() - started)
 
     def _ask(self, image: Tensor, target: Target | Sequence[Target]) -> _Asked:
         """The questions about an uploaded picture that a target means."""
@@ -306,7 +323,7 @@ class Explainer:
 
     def _results(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         asked: _Asked,
         way: Method,
         parameters: Mapping[str, Any],
@@ -336,7 +353,7 @@ class Explainer:
                 parameters=parameters,
                 facts=answer.facts,
                 timings={"prepare": prepared.seconds, **timings},
-                notes=self.notes + tuple(self._model.notes) + answer.notes,
+                notes=self.notes + self._model.notes + answer.notes,
                 source=prepared.name,
                 head=self.manifest.head.words,
                 layers=self.manifest.layers,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Manifest, bundle_digest, read_bundle
-from sise_ort.errors import OutOfMemoryError, ParameterError
+from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError
 from sise_ort.runtime.batch_sizes import measured_batch_size
+from sise_ort.runtime.batching import Batching, Turns
 from sise_ort.runtime.cache import tensorrt_options
 from sise_ort.runtime.pace import Pace
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor, version
@@ -98,28 +99,52 @@ class BundleModel:
         default = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
         self.batch_size_is = "given" if batch_size else "measured" if known else "default"
         self._sessions: dict[str, Session] = {}
+        self._closed = False
         for phase in PHASES:
             self._session(phase)
-        self._recording = 0
-        self.resize(batch_size or known or default)
+        self.turns = Turns()
+        self._batching = Batching(self.manifest, self.provider, batch_size or known or default)
         self.pace = Pace()
-        self.notes: list[str] = []
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """Masks scored at once."""
+        return self._batching.size
 
     def resize(self, batch_size: int) -> None:
-        """Score so many masks at once from now on; 1 where the bundle takes no more."""
-        spec = self.manifest.input
-        self.batch_size = spec.batch or batch_size
-        size = (spec.height, spec.width)
-        self._masks = self.provider.tensor(np.zeros((self.batch_size, 1, *size), np.float32))
-        self._masked = self.provider.tensor(np.zeros((self.batch_size, spec.channels, *size), np.float32))
-        self._answers = {
-            name: self.provider.tensor(np.zeros((self.batch_size, self.manifest.head.classes), np.float32))
-            for name in ("scores", "confidence")
-        }
-        self._recording += 1  # a CUDA graph is good for these tensors only
+        """Change how many masks are scored at once; 1 where the bundle takes no more."""
+        with self.turns:
+            self.require_open()
+            self._batching.resize(batch_size)
+
+    def close(self) -> None:
+        """Give sessions and tensors back, after the run in progress; every later call raises ClosedError."""
+        with self.turns:
+            self._closed = True
+            self._sessions.clear()
+            self._batching.free()
+
+    def require_open(self) -> None:
+        """Raise ClosedError after `close`."""
+        if self._closed:
+            raise ClosedError(
+                f"the explainer of the bundle '{self.manifest.name}' is closed: load the bundle again"
+            )
+
+    def _run(
+        self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
+        """Run a phase once, when it is this thread's turn; see `Session.run`.
+
+        Runs of several threads take turns, so that they need no more memory than those of one.
+        """
+        with self.turns:
+            return self._session(phase).run(inputs, fetch=fetch, keep=keep)
 
     def _session(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
+        self.require_open()
         if phase not in self._sessions:
             own = tensorrt_options(self.manifest) if self.provider.name == "tensorrt" else None
             self._sessions[phase] = self.provider.session(
@@ -140,7 +165,8 @@ class BundleModel:
         blocks = range(1, self.blocks + 1)
         small = ["scores", *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks)]
         large = [f"{name}_{b}" for name in ("features", "gradients") for b in blocks]
-        fetched, kept = self._sessions["extract"].run(
+        fetched, kept = self._run(
+            "extract",
             {
                 "image": image,
                 "class": np.array(classes, np.int64),
@@ -170,45 +196,49 @@ class BundleModel:
         ------
         OutOfMemoryError : there is not even memory for one.
         """
-        if sum(len(pick.index) for pick in picks) <= self.batch_size:
-            try:
-                return self._score_maps(picks)
-            except OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-            self.notes = [f"the device had no memory for batches of {self.batch_size}: halved"]
-            self.resize(self.batch_size // 2)
+        with self.turns:
+            self.require_open()
+            size = self.batch_size
+            if sum(len(pick.index) for pick in picks) <= size:
+                try:
+                    return self._score_batch(picks)
+                except OutOfMemoryError:
+                    if size == 1:
+                        raise
+                self.notes = (f"the device had no memory for batches of {size}: halved",)
+                self._batching.resize(size // 2)
         parts = [self.score_maps(part) for part in _portions(picks, self.batch_size)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def _score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
-        extent, total, filled = [], [], 0
+    def _score_batch(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
+        """Score at most `batch_size` masks, in this thread's turn."""
+        batch, extent, total, filled = self._batching, [], [], 0
         for image, own in groupby(
             picks, key=lambda pick: pick.image
         ):  # one picture's masks are put on together
             first = filled
             for pick in own:
-                rows = Rows(self._masks, filled, len(pick.index))
-                fetched, _ = self._sessions["mask"].run(
+                rows = Rows(batch.masks, filled, len(pick.index))
+                fetched, _ = self._session("mask").run(
                     {"maps": pick.maps, "index": pick.index}, fetch=["range", "total"], into={"masks": rows}
                 )
                 extent.append(fetched["range"])
                 total.append(fetched["total"])
                 filled += len(pick.index)
             count = filled - first
-            self._sessions["apply"].run(
-                {"image": image, "masks": Rows(self._masks, first, count)},
-                into={"masked": Rows(self._masked, first, count)},
+            self._session("apply").run(
+                {"image": image, "masks": Rows(batch.masks, first, count)},
+                into={"masked": Rows(batch.masked, first, count)},
             )
         count = self.batch_size if self.provider.device == "cuda" else filled
-        self._sessions["predict"].run(
-            {"masked": Rows(self._masked, 0, count)},
-            into={name: Rows(tensor, 0, count) for name, tensor in self._answers.items()},
-            graph=self._recording,
+        self._session("predict").run(
+            {"masked": Rows(batch.masked, 0, count)},
+            into={name: Rows(tensor, 0, count) for name, tensor in batch.answers.items()},
+            graph=batch.recording,
         )
         # onnxruntime may give a view of memory that the next batch overwrites
         scores, confidence = (
-            self._answers[name].numpy()[:filled].copy() for name in ("scores", "confidence")
+            batch.answers[name].numpy()[:filled].copy() for name in ("scores", "confidence")
         )
         return scores, confidence, np.concatenate(extent), np.concatenate(total)
 
@@ -224,8 +254,8 @@ class BundleModel:
             inputs |= {f"features_{b}": maps, f"index_{b}": index}
         kinds = ("cells", "range", "texture")
         blocks = range(1, self.blocks + 1)
-        fetched, _ = self._session("sketch").run(
-            inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
+        fetched, _ = self._run(
+            "sketch", inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
         )
         cells, extent, texture = (np.concatenate([fetched[f"{kind}_{b}"] for b in blocks]) for kind in kinds)
         spec = self.manifest.input
@@ -233,7 +263,7 @@ class BundleModel:
 
     def masks(self, maps: Tensor, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """The masks [n, 1, H, W] of some maps of one block."""
-        return self._sessions["mask"].run({"maps": maps, "index": index}, fetch=["masks"])[0]["masks"]
+        return self._run("mask", {"maps": maps, "index": index}, fetch=["masks"])[0]["masks"]
 
     def passes(self, masks: int) -> int:
         """Inputs that go through the network for so many masks, padding included."""
@@ -281,8 +311,10 @@ class BundleModel:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Scores [classes], FullGrad's saliency [K, H, W] and the sum of all its terms [K] (optional phase
         `full_gradient`)."""
-        fetched, _ = self._session("full_gradient").run(
-            {"image": image, "class": np.array(classes, np.int64)}, fetch=["scores", "saliency", "total"]
+        fetched, _ = self._run(
+            "full_gradient",
+            {"image": image, "class": np.array(classes, np.int64)},
+            fetch=["scores", "saliency", "total"],
         )
         return fetched["scores"][0], fetched["saliency"], fetched["total"]
 
@@ -295,26 +327,23 @@ class BundleModel:
         """
         parts = []
         first, count = next(iter(inputs)), len(next(iter(inputs.values())))
-        pad = self.provider.device == "cuda" and count > self.batch_size
-        for start in range(0, max(count, 1), self.batch_size):
-            fed: dict[str, Any] = {
-                name: rows[start : start + self.batch_size] for name, rows in inputs.items()
-            }
+        size = self.batch_size
+        pad = self.provider.device == "cuda" and count > size
+        for start in range(0, max(count, 1), size):
+            fed: dict[str, Any] = {name: rows[start : start + size] for name, rows in inputs.items()}
             rows = len(fed[first])
-            if pad and rows < self.batch_size:
-                fed = {
-                    name: np.resize(part, (self.batch_size, *part.shape[1:])) for name, part in fed.items()
-                }
+            if pad and rows < size:
+                fed = {name: np.resize(part, (size, *part.shape[1:])) for name, part in fed.items()}
             if image is not None:
-                _, kept = self._session("apply").run({"image": image, "masks": fed[first]}, keep=["masked"])
+                _, kept = self._run("apply", {"image": image, "masks": fed[first]}, keep=["masked"])
                 fed = {first: kept["masked"]}
-            fetched, _ = self._session(phase).run(fed, fetch=outputs)
+            fetched, _ = self._run(phase, fed, fetch=outputs)
             parts.append([fetched[name][:rows] for name in outputs])
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def apply(self, image: Tensor, masks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Masked network inputs [n, C, H, W] for masks [n, 1, H, W] in [0, 1]."""
-        return self._sessions["apply"].run({"image": image, "masks": masks}, fetch=["masked"])[0]["masked"]
+        return self._run("apply", {"image": image, "masks": masks}, fetch=["masked"])[0]["masked"]
 
     def fuse(
         self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
@@ -323,7 +352,7 @@ class BundleModel:
         inputs: dict[str, Any] = {}
         for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"weights_{b}": weight}
-        fetched, _ = self._sessions["fuse"].run(inputs, fetch=["visualization_maps", "heatmap"])
+        fetched, _ = self._run("fuse", inputs, fetch=["visualization_maps", "heatmap"])
         return fetched["visualization_maps"], fetched["heatmap"]
 
     def facts(self) -> Mapping[str, Any]:

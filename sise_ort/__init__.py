@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sise_ort.errors import (
     BundleError,
+    ClosedError,
     DatasetError,
     ExportError,
     FrameError,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "ClosedError",
     "DatasetError",
     "Explainer",
     "Explanation",

@@ -172,6 +172,10 @@ class OutOfMemoryError(ProviderError):
     """The device has no memory left for this batch."""
 
 
+class ClosedError(SiseError, RuntimeError):
+    """An explainer was used after it had been closed."""
+
+
 class MissingDependencyError(SiseError, ImportError):
     """A package that this step needs is not installed."""
 

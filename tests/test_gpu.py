@@ -32,8 +32,8 @@ class Copies:
         monkeypatch.setattr(
             model.provider, "tensor", lambda array: self._note(self.up, "frame", array) or tensor(array)
         )
-        for name, held in model._answers.items():
-            model._answers[name] = self._watched(name, held)
+        for name, held in model._batching.answers.items():
+            model._batching.answers[name] = self._watched(name, held)
 
     @staticmethod
     def _note(kind: dict[str, list[int]], name: str, array: Any) -> None:

@@ -1,0 +1,275 @@
+"""One explainer in several threads: every caller gets what it gets alone; closing and pickling."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import tiny_model
+
+import sise_ort
+from sise_ort.errors import BundleError, ClosedError
+from sise_ort.runtime.batching import Turns
+
+THREADS = 8
+WAYS: dict[str, dict[str, Any]] = {
+    "sise": {},
+    "sise, adaptive": {"mu": "adaptive"},
+    "sise, passes": {"passes": 11},
+    "sise, tolerance": {"tolerance": 0.02},
+    "gradcam": {"method": "gradcam"},
+    "gradcam++": {"method": "gradcam++", "block": 1},
+    "scorecam": {"method": "scorecam"},
+    "ablationcam": {"method": "ablationcam"},
+    "rise": {"method": "rise", "masks": 23},
+    "gradient": {"method": "gradient"},
+    "integrated-gradients": {"method": "integrated-gradients", "steps": 9},
+    "fullgrad": {"method": "fullgrad"},
+    "extremal-perturbation": {"method": "extremal-perturbation", "iterations": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def explainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sise_ort.Explainer]:
+    folder = tmp_path_factory.mktemp("threads")
+    onnx.save(tiny_model(seed=3, width=2), folder / "tiny.onnx")
+    sise_ort.export(
+        folder / "tiny.onnx", folder / "tiny.sise", normalize="tf",
+        graphs=("head", "image-gradient", "full-gradient"),
+    )  # fmt: skip
+    with sise_ort.load(folder / "tiny.sise", provider="cpu", batch_size=4) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def frames(frame: Any) -> list[Any]:
+    return [np.roll(frame, (3 * i, 5 * i), (0, 1)) for i in range(4)]
+
+
+def bits(result: Any) -> Any:
+    """Everything of a result that must not depend on other threads."""
+    if isinstance(result, list):
+        return [bits(r) for r in result]
+    return (
+        result.heatmap.tobytes(), result.visualization_maps.tobytes(), result.scores.tobytes(), result.target,
+        result.mask_counts, result.forward_passes, result.notes, sorted(result.facts.items()),
+    )  # fmt: skip
+
+
+def in_threads(jobs: list[Callable[[], Any]]) -> list[Any]:
+    """Results of jobs that begin together, a thread each."""
+    barrier = threading.Barrier(len(jobs))
+
+    def run(job: Callable[[], Any]) -> Any:
+        barrier.wait(60)
+        return job()
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result(120) for future in [pool.submit(run, job) for job in jobs]]
+
+
+def test_every_method_is_tried(explainer: sise_ort.Explainer) -> None:
+    assert {options.get("method", "sise") for options in WAYS.values()} == set(explainer.methods)
+
+
+def test_all_methods_at_once(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
+    """Eight threads, each with all methods and budgets in an order of its own, one and two classes."""
+    asked = list(itertools.product(WAYS, range(2), (1, [0, 2])))
+    alone = {
+        (way, i, str(target)): bits(explainer.explain(frames[i], target, **WAYS[way]))
+        for way, i, target in asked
+    }
+
+    def job(thread: int) -> Callable[[], list[bool]]:
+        order = np.random.default_rng(thread).permutation(len(asked))
+
+        def run() -> list[bool]:
+            return [
+                bits(explainer.explain(frames[i], target, **WAYS[way])) == alone[way, i, str(target)]
+                for way, i, target in (asked[n] for n in order)
+            ]
+
+        return run
+
+    assert all(itertools.chain(*in_threads([job(thread) for thread in range(THREADS)])))
+
+
+def test_explain_many_in_threads(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
+    """Beside one another and beside single explanations; one generator in two is left half-way."""
+    orders = [[(i + thread) % len(frames) for i in range(len(frames))] for thread in range(THREADS)]
+    alone = [[bits(r) for r in explainer.explain_many([frames[i] for i in order], 1)] for order in orders]
+    single = bits(explainer.explain(frames[0], 1))
+
+    def many(thread: int) -> Callable[[], list[Any]]:
+        def run() -> list[Any]:
+            results = explainer.explain_many([frames[i] for i in orders[thread]], 1)
+            return [bits(r) for r in itertools.islice(results, 2 if thread % 2 else None)]
+
+        return run
+
+    def one() -> list[Any]:
+        return [bits(explainer.explain(frames[0], 1)) for _ in range(4)]
+
+    found = in_threads([*(many(thread) for thread in range(THREADS)), one])
+    for thread, results in enumerate(found[:-1]):
+        assert results == alone[thread][: 2 if thread % 2 else None]
+    assert found[-1] == [single] * 4
+
+
+def test_a_shared_batch_shows(
+    explainer: sise_ort.Explainer, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above can fail: without turns, maps are wrong."""
+
+    class Free:
+        contended = False
+
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    alone = [bits(explainer.explain(frame, 1)) for frame in frames]
+    monkeypatch.setattr(explainer.model, "turns", Free())
+
+    def job(i: int) -> Callable[[], bool]:
+        return lambda: bits(explainer.explain(frames[i % len(frames)], 1)) == alone[i % len(frames)]
+
+    for _ in range(20):
+        if not all(in_threads([job(i) for i in range(THREADS)])):
+            return
+    pytest.fail("buffers shared without turns gave right maps 160 times")
+
+
+def test_turns_come_in_order() -> None:
+    """Whoever waits gets its turn before one that comes back for another."""
+    turns, order, begun = Turns(), [], threading.Event()
+
+    def greedy() -> None:
+        for _ in range(3):
+            with turns:
+                order.append("greedy")
+                begun.set()
+                while len(turns._waiting) < 2 and order.count("greedy") == 1:
+                    threading.Event().wait(0.001)
+
+    def modest(name: str, others: int) -> None:
+        begun.wait(60)
+        while len(turns._waiting) < others:
+            threading.Event().wait(0.001)
+        with turns:
+            order.append(name)
+
+    threads = [threading.Thread(target=greedy)]
+    threads += [threading.Thread(target=modest, args=(name, n)) for n, name in enumerate("ab")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["greedy", "a", "b", "greedy", "greedy"]
+    assert not turns.contended
+
+
+def test_an_interrupted_wait_hands_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns()
+
+    class Gate:
+        """Stands in for a lock whose second acquire is interrupted, as by Ctrl-C."""
+
+        def __init__(self) -> None:
+            self.times = 0
+
+        def acquire(self) -> None:
+            self.times += 1
+            if self.times == 2:
+                raise KeyboardInterrupt
+
+        def release(self) -> None: ...
+
+    with turns:
+        monkeypatch.setattr("sise_ort.runtime.batching.threading.Lock", Gate)
+        with pytest.raises(KeyboardInterrupt):
+            turns.__enter__()
+        assert not turns._waiting
+    assert not turns.contended
+    with turns:
+        assert turns.contended
+
+
+def test_closed(tiny_bundle: Path, frame: Any) -> None:
+    with sise_ort.load(tiny_bundle, provider="cpu") as explainer:
+        many = explainer.explain_many([frame, frame])
+        next(many)
+        assert explainer.explain(frame).heatmap.any()
+    explainer.close()
+    words = "the explainer of the bundle 'tiny' is closed: load the bundle again"
+    for call in (
+        lambda: explainer.explain(frame),
+        lambda: explainer.explain_many([frame]),
+        lambda: next(many),
+        lambda: explainer.warm_up(),
+        lambda: explainer.model.extract(explainer.model.upload(frame), [0], 0.0),
+        lambda: explainer.model.resize(3),
+    ):
+        with pytest.raises(ClosedError, match=words):
+            call()
+
+
+def test_closed_while_others_explain(tiny_bundle: Path, frame: Any) -> None:
+    explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=1)
+    alone, started = bits(explainer.explain(frame)), threading.Event()
+
+    def until_closed() -> str:
+        for _ in range(10_000):
+            try:
+                result = explainer.explain(frame)
+            except ClosedError as error:
+                return str(error)
+            assert bits(result) == alone
+            started.set()
+        return "never closed"
+
+    def close() -> str:
+        started.wait(60)
+        explainer.close()
+        return ""
+
+    *words, _ = in_threads([*[until_closed] * 3, close])
+    assert all("is closed" in w for w in words)
+
+
+def test_pickled(tiny_bundle: Path, frame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "copy.sise"
+    shutil.copytree(tiny_bundle, folder)
+    monkeypatch.chdir(tmp_path)
+    explainer = sise_ort.load("copy.sise", provider="cpu", batch_size=3, threads=1)
+    (tmp_path / "explainer.pickle").write_bytes(pickle.dumps(explainer))
+    np.save(tmp_path / "frame.npy", frame)
+    code = (
+        "import pickle, sys, numpy as np; from pathlib import Path; here = Path(sys.argv[1]);"
+        "e = pickle.loads((here / 'explainer.pickle').read_bytes());"
+        "np.save(here / 'map.npy', e.explain(np.load(here / 'frame.npy')).heatmap);"
+        "print(e.model.batch_size, e.model.provider.threads, e.provider)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True, cwd="/"
+    )
+    assert run.stdout.split() == ["3", "1", "cpu"]
+    assert np.load(tmp_path / "map.npy").tobytes() == explainer.explain(frame).heatmap.tobytes()
+
+    onnx.save(tiny_model(seed=9), tmp_path / "other.onnx")
+    sise_ort.export(tmp_path / "other.onnx", folder, normalize="tf", force=True)
+    with pytest.raises(BundleError, match="has changed since its explainer was pickled"):
+        pickle.loads((tmp_path / "explainer.pickle").read_bytes())
+    shutil.rmtree(folder)
+    with pytest.raises(BundleError, match="there is no bundle"):
+        pickle.loads((tmp_path / "explainer.pickle").read_bytes())
