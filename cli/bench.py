@@ -6,22 +6,26 @@ import json
 
 import click
 
-from sise_ort.cli.options import provider_option
+from sise_ort.cli.options import provider_option, threads_option
 
 
 @click.command("bench")
 @click.argument("bundle", type=click.Path())
 @provider_option
-@click.option("--threads", type=click.IntRange(1), help="CPU threads [all cores].")
+@threads_option
 @click.option(
-    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="The median of so many counts."
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Number of times each batch size is timed; the median counts.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON record.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON record instead of a table.")
 def command(bundle: str, provider: str, threads: int | None, rounds: int, as_json: bool) -> None:
     """Measure the best batch size on this machine, and remember it.
 
-    From then on this bundle uses that batch size here, unless it is told another. The file that remembers may be deleted
-    at any time.
+    From then on, this bundle uses that batch size on this machine, unless --batch-size says another. The file that keeps
+    it may be deleted at any time.
 
     \b
     sise-ort bench resnet50.sise
@@ -51,4 +55,4 @@ def command(bundle: str, provider: str, threads: int | None, rounds: int, as_jso
         for size, s in curve.seconds.items()
     ]
     print_table(["masks at once", "ms a mask", "masks a second", ""], rows, right=(0, 1, 2))
-    say(f"remembered in {file}")
+    say(f"kept in {file}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,8 +16,53 @@ provider_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
     show_default=True,
-    help="Execution provider.",
+    help="ONNX Runtime execution provider to run on; auto takes the fastest one that works here.",
 )
+
+MOST_INPUTS = 65_536
+MOST_THREADS = 4_096
+MOST_CLASSES = 1_000_000
+LONGEST_DEADLINE_MS = 86_400_000  # a day
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, MOST_INPUTS),
+    help="Masked pictures to score at once [measured by `sise-ort bench`, else by the picture's size].",
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads to use [all cores]."
+)
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """A finite number between two bounds.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds.
+    above : bool
+        Whether `low` itself is refused.
+    below : bool
+        Whether `high` itself is refused.
+    """
+
+    name = "NUMBER"
+
+    def __init__(self, low: float, high: float, *, above: bool = False, below: bool = False) -> None:
+        self.low, self.high, self.above, self.below = low, high, above, below
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        inside = self.low <= number <= self.high  # False for NaN
+        if not inside or (self.above and number == self.low) or (self.below and number == self.high):
+            interval = f"{'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+            self.fail(f"'{value}' is not a number in {interval}", param, ctx)
+        return number
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -30,9 +76,12 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(float(v) for v in value.split(","))
+            numbers = tuple(float(v) for v in value.split(","))
         except ValueError:
+            numbers = ()
+        if not numbers or not all(map(math.isfinite, numbers)):
             self.fail(f"'{value}' is not a list of numbers such as 123.7,116.3,103.5", param, ctx)
+        return numbers
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
@@ -41,7 +90,12 @@ class Names(click.ParamType):  # type: ignore[type-arg]
     name = "NAME,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        return value if isinstance(value, list) else [v.strip() for v in value.split(",") if v.strip()]
+        if isinstance(value, list):
+            return value
+        names = [v.strip() for v in value.split(",") if v.strip()]
+        if value.strip() and not names:
+            self.fail(f"'{value}' holds no name", param, ctx)
+        return list(dict.fromkeys(names))
 
 
 class Mu(click.ParamType):  # type: ignore[type-arg]
@@ -59,55 +113,108 @@ class Mu(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-def method_parameters(
-    method: str, settings: Sequence[str], given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A method's parameters from NAME=VALUE words, and those that options of their own gave (None: not given).
+def pairs(words: Sequence[str], flag: str, form: str = "NAME=VALUE") -> dict[str, str]:
+    """Read NAME=VALUE words.
+
+    Parameters
+    ----------
+    words : sequence of str
+    flag : str
+        The option that they were given to, for messages.
+    form : str
+        How such a word looks, for messages.
 
     Raises
     ------
-    ParameterError : no such method or parameter, or a value of the wrong kind.
+    ParameterError
+        A word has no equals sign or no name, or two words give one name different values.
     """
     from sise_ort.errors import ParameterError
-    from sise_ort.runtime.methods import method_named
 
-    way = method_named(method)
-    found = {name: value for name, value in (given or {}).items() if value is not None}
-    way.complete(found)  # refuses what the method does not have
-    for words in settings:
-        name, equals, value = words.partition("=")
-        if not equals:
-            raise ParameterError(f"--set {words}: NAME=VALUE is needed")
-        found[name.strip()] = way.parse(name.strip(), value.strip())
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = (part.strip() for part in word.partition("="))
+        if not equals or not name:
+            raise ParameterError(f"{flag} '{word}': {form} is needed")
+        if found.setdefault(name, value) != value:
+            raise ParameterError(f"{flag} gives {name} twice: {found[name]} and {value}; keep one of them")
     return found
 
 
+def method_parameters(
+    method: str, settings: Sequence[str], given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Collect a method's parameters from NAME=VALUE words and from options of their own.
+
+    Parameters
+    ----------
+    method : str
+        The method's name.
+    settings : sequence of str
+        The words that --set was given.
+    given : mapping
+        Values of options of their own by parameter; None where an option was not given.
+
+    Raises
+    ------
+    ParameterError
+        No such method or parameter, a value of the wrong kind, or --set contradicts an option of its own.
+    """
+    from sise_ort.errors import ParameterError, option
+    from sise_ort.runtime.methods import method_named
+
+    chosen = method_named(method)
+    parameters = {name: value for name, value in (given or {}).items() if value is not None}
+    chosen.complete(parameters)  # refuses what the method does not have
+    for name, text in pairs(settings, "--set").items():
+        value = chosen.parse(name, text)
+        if parameters.setdefault(name, value) != value:
+            raise ParameterError(
+                f"{option(name)} and {option('method.' + name)} contradict each other "
+                f"({parameters[name]} and {value}); keep one of them"
+            )
+    return parameters
+
+
 def source_options(command: F) -> F:
-    """How a model is loaded: what `export` and `layers` share."""
-    for option in reversed(
+    """Add the options that say how a model is loaded, shared by `export` and `layers`."""
+    for decorate in reversed(
         [
             click.option(
                 "--weights",
                 metavar="DEFAULT|NONE|FILE",
-                help="PyTorch: whose weights [torchvision, timm: DEFAULT].",
+                help="Weights of a PyTorch network: the published ones, random ones, or a file "
+                "[torchvision, timm: DEFAULT].",
             ),
-            click.option("--classes", type=click.IntRange(1), help="torchvision, timm: number of classes."),
+            click.option(
+                "--classes",
+                type=click.IntRange(1, MOST_CLASSES),
+                help="Number of classes, where a torchvision or timm network was trained for other ones.",
+            ),
             click.option(
                 "--input-size", metavar="N|HxW", help="Picture size, where the model leaves it open."
             ),
             click.option(
-                "--color", type=click.Choice(["rgb", "bgr", "gray"]), help="What the network wants."
+                "--color",
+                type=click.Choice(["rgb", "bgr", "gray"]),
+                help="Order of the network's input channels [rgb, or gray where it has one].",
             ),
             click.option(
                 "--head",
                 type=click.Choice(["auto", "softmax", "sigmoid", "none"]),
                 default="auto",
                 show_default=True,
-                help="How scores become confidences.",
+                help="Function that turns class scores into confidences; auto reads it off the graph.",
             ),
-            click.option("--output", metavar="NAME", help="Which output holds the class scores."),
-            click.option("--layers", type=Names(), help="Tensors or modules to use as blocks."),
+            click.option(
+                "--output", metavar="NAME", help="Name of the model's output with the class scores."
+            ),
+            click.option(
+                "--layers",
+                type=Names(),
+                help="Tensors or modules to take as block outputs [the last of each resolution].",
+            ),
         ]
     ):
-        command = option(command)
+        command = decorate(command)
     return command

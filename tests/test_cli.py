@@ -219,4 +219,4 @@ def test_doctor_sees_both_onnxruntimes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
     result = call("doctor")
     assert result.exit_code == 1
-    assert "both installed and overwrite each other" in result.stdout
+    assert "installed and overwrite each other" in result.stdout
