@@ -75,10 +75,12 @@ def command(folder: str) -> None:
     """
     import sise_ort
     from sise_ort.cli.console import print_table, say
-    from sise_ort.files import write_file
+    from sise_ort.outputs import OutputFolder
 
     started = time.perf_counter()
     out = Path(folder)
+    outputs = OutputFolder(out)
+    outputs.prepare()
     say("exporting steel.onnx …")
     sise_ort.export(
         STEEL / "steel.onnx", out / "steel.sise", mean=MEAN, std=STD, labels=STEEL / "labels.txt", force=True
@@ -87,11 +89,11 @@ def command(folder: str) -> None:
     verdicts = []
     for strip, drawn in json.loads((STEEL / "strips.json").read_text(encoding="utf-8")).items():
         for verdict in _explain(explainer, strip, drawn):
-            verdict.result.save(out, f"{strip}.{verdict.result.label}")
+            verdict.result.save(outputs, f"{strip}.{verdict.result.label}")
             say(f"{strip}: {verdict.result.caption}")
             verdicts.append(verdict)
     print_table(HEADERS, [v.row() for v in verdicts], right=(3, 4, 5, 6, 7))
-    page = write_file(out / "index.html", _page(verdicts))
+    page = outputs.write_page("index", ".html", _page(verdicts))
     say(f"{time.perf_counter() - started:.0f} s in all; open the page:")
     click.echo(page)
 

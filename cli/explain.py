@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sise_ort.cli.options import Mu, provider_option
+from sise_ort.outputs import OutputFolder, to_json
 
 if TYPE_CHECKING:
     from sise_ort.explanation import Explanation
+    from sise_ort.runtime.explainer import Explainer
+
+    Saved = list[tuple[Explanation, list[Path] | Exception]]
+    """Results with their files, or with the error that kept them from being saved."""
 
 
 @click.command("explain")
@@ -96,7 +100,7 @@ def command(
     sise-ort explain strips.sise strip.png --method rise --set masks=4000
     """
     import sise_ort
-    from sise_ort.cli.console import progress_bar, say
+    from sise_ort.cli.console import say
     from sise_ort.cli.options import method_parameters
 
     if "positive" in labels and (len(labels) > 1 or indices):
@@ -116,66 +120,119 @@ def command(
     target: Any = list(labels) + list(indices) or None
     if labels == ("positive",):
         target = "positive"
-    names = _names(pictures)
-    bar: list[Any] = [None]
-    many = explainer.explain_many(
-        pictures,
-        target,
-        method=method,
-        errors="return",
-        progress=lambda done, everything: bar[0] and bar[0](done, everything),
-        **parameters,
-    )
-    failed = 0
+    outputs = OutputFolder(folder, pictures)
+    outputs.prepare()
+    run = Run(explainer, pictures, outputs, several=target is not None, as_json=as_json)
+    run.explain(target, method, parameters)
+    if run.failed:
+        raise click.ClickException(
+            f"{run.failed} of {len(pictures)} pictures could not be explained or saved"
+        )
 
-    def saved(name: str, results: Sequence[Explanation]) -> list[tuple[Explanation, list[Path]]]:
-        stems = [r.file_stem(f"{name}-{r.label}" if target is not None else name) for r in results]
-        return [(r, r.save(folder, stem)) for r, stem in zip(results, stems, strict=True)]
 
-    def tell(title: str, found: list[tuple[Explanation, list[Path]]]) -> None:
-        if not found:
-            say(f"{title}: no class is over 0.5")
-        for result, files in found:
-            price = (
-                f"{sum(result.mask_counts)} masks"
-                if result.mask_counts
-                else f"{result.forward_passes} passes"
-            )
-            say(f"{title}: {result.caption} ({price}, {result.timings['total']:.1f} s)")
-            for note in result.notes[len(explainer.notes) :]:
-                say(f"  note: {note}")
-            if as_json:
-                record = {**result.record(), "files": [str(f) for f in files]}
-                click.echo(json.dumps(record, ensure_ascii=False))
-            else:
-                click.echo(files[0])
+class Run:
+    """One call of the command: explains the pictures, saves and prints each result, and counts what fails.
 
-    with ThreadPoolExecutor(1) as drawing:  # one picture is drawn while the next one is explained
-        last: tuple[str, Future[list[tuple[Explanation, list[Path]]]]] | None = None
-        for number, (picture, name) in enumerate(zip(pictures, names, strict=True), 1):
-            title = f"[{number}/{len(pictures)}] {picture}"
-            with progress_bar(title) as bar[0]:
-                results = next(many)
+    Parameters
+    ----------
+    explainer : Explainer
+    pictures : sequence of str
+    outputs : OutputFolder
+        Where the results go.
+    several : bool
+        Classes were asked for: their names stand in the file names.
+    as_json : bool
+        Print records, not file names.
+    """
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        pictures: Sequence[str],
+        outputs: OutputFolder,
+        *,
+        several: bool,
+        as_json: bool,
+    ) -> None:
+        self._explainer = explainer
+        self._pictures = pictures
+        self._outputs = outputs
+        self._several = several
+        self._as_json = as_json
+        self._update_bar: Callable[[int, int], None] | None = None
+        self.failed = 0
+
+    def explain(self, target: Any, method: str, parameters: Mapping[str, Any]) -> None:
+        """Explain all pictures; one is drawn and saved while the next one is explained."""
+        from sise_ort.cli.console import progress_bar
+        from sise_ort.errors import FrameError
+
+        results = self._explainer.explain_many(
+            self._pictures, target, method=method, errors="return", progress=self._progress, **parameters
+        )
+        with ThreadPoolExecutor(1) as drawing:
+            last: tuple[str, Future[Saved]] | None = None
+            for number, picture in enumerate(self._pictures, 1):
+                title = f"[{number}/{len(self._pictures)}] {picture}"
+                with progress_bar(title) as self._update_bar:
+                    found = next(results)
+                if last is not None:
+                    self._report(*last)
+                    last = None
+                if isinstance(found, FrameError):
+                    self._report_failure(title, found)
+                else:
+                    answers = found if isinstance(found, list) else [found]
+                    last = title, drawing.submit(self._save, picture, answers)
             if last is not None:
-                tell(last[0], last[1].result())
-                last = None
-            if isinstance(results, sise_ort.FrameError):
-                failed += 1
-                say(f"{title}: failed: {results}")
-                continue
-            found = results if isinstance(results, list) else [results]
-            last = title, drawing.submit(saved, name, found)
-        if last is not None:
-            tell(last[0], last[1].result())
-    if failed:
-        raise click.ClickException(f"{failed} of {len(pictures)} pictures could not be explained")
+                self._report(*last)
 
+    def _progress(self, done: int, everything: int) -> None:
+        if self._update_bar is not None:
+            self._update_bar(done, everything)
 
-def _names(pictures: Sequence[str]) -> list[str]:
-    """File names without endings, numbered where several pictures share one."""
-    stems, seen, names = Counter(Path(p).stem for p in pictures), Counter[str](), []
-    for picture in pictures:
-        stem = Path(picture).stem
-        seen[stem] += 1
-        names.append(f"{stem}-{seen[stem]}" if stems[stem] > 1 else stem)
-    return names
+    def _save(self, picture: str, results: Sequence[Explanation]) -> Saved:
+        """Save every result; what cannot be saved has its error in place of its files."""
+        from sise_ort.errors import SiseError
+
+        saved: Saved = []
+        for result in results:
+            stem = Path(picture).stem
+            name = result.name_with_method(f"{stem}-{result.label}" if self._several else stem)
+            try:
+                saved.append((result, result.save(self._outputs, name)))
+            except SiseError as error:
+                saved.append((result, error))
+        return saved
+
+    def _report(self, title: str, drawn: Future[Saved]) -> None:
+        from sise_ort.cli.console import say
+
+        saved = drawn.result()
+        if not saved:
+            say(f"{title}: no class is over 0.5")
+        for result, files in saved:
+            masks = sum(result.mask_counts)
+            price = f"{masks} masks" if result.mask_counts else f"{result.forward_passes} passes"
+            say(f"{title}: {result.caption} ({price}, {result.timings['total']:.1f} s)")
+            for note in result.notes[len(self._explainer.notes) :]:
+                say(f"  note: {note}")
+            if isinstance(files, list):
+                self._print(result, files)
+        failures = [files for _, files in saved if not isinstance(files, list)]
+        if failures:
+            self._report_failure(title, failures[0])
+
+    def _print(self, result: Explanation, files: list[Path]) -> None:
+        """Print a record or the picture's path on standard output; a path's bytes are those of the file system."""
+        if self._as_json:
+            click.echo(to_json({**result.record(), "files": [str(file) for file in files]}))
+        else:
+            click.echo(os.fsencode(files[0]))
+
+    def _report_failure(self, title: str, error: Exception) -> None:
+        from sise_ort.cli.console import say
+        from sise_ort.errors import on_command_line
+
+        self.failed += 1
+        say(f"{title}: failed: {on_command_line(error)}")

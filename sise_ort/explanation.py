@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import hashlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Layer
-from sise_ort.files import file_name, write_file
 from sise_ort.frame import Placement, place_back
+from sise_ort.outputs import OutputFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +76,6 @@ class Explanation:
             return f"{name} · score {self.confidence:.3g}"
         return f"{name} · {100 * self.confidence:.1f} %"
 
-    def file_stem(self, words: str) -> str:
-        """A safe file name without ending, with the method in it unless it is SISE."""
-        return file_name(words if self.method == "sise" else f"{words}-{self.method}")
-
     def overlay(self) -> NDArray[np.uint8]:
         """The heat map drawn on the frame: uint8 RGB [H0, W0, 3]."""
         from sise_ort.drawing import overlay
@@ -120,28 +117,55 @@ class Explanation:
             "scores": [float(s) for s in self.scores],
         }
 
-    def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
+    def name_with_method(self, name: str) -> str:
+        """A name for files, with the method behind it unless that is SISE."""
+        return name if self.method == "sise" else f"{name}-{self.method}"
+
+    def identity(self) -> list[Any]:
+        """What the explanation is of: picture, class, method, parameters and bundle, as plain values.
+
+        Two explanations of the same have equal identities; a later one may replace an earlier one's files.
+        """
+        picture: Any = os.path.realpath(self.source) if self.source else None
+        if picture is None:
+            picture = [
+                hashlib.sha256(self.frame.tobytes()).hexdigest(),
+                str(self.frame.dtype),
+                *self.frame.shape,
+            ]
+        parameters = {name: str(value) for name, value in self.parameters.items()}
+        return [
+            picture, self.target, self.label, self.method, parameters, str(self.model.get("bundle_sha256"))
+        ]  # fmt: skip
+
+    def save(self, folder: str | Path | OutputFolder, name: str | None = None) -> list[Path]:
         """Write ``NAME.png`` (overlay with caption), ``NAME.npy`` (heat map at frame size) and ``NAME.json``.
 
         Parameters
         ----------
-        folder : made where missing.
-        name : file name without ending; None takes the picture's name and the label.
+        folder : str, Path or OutputFolder
+            Made where missing. An `OutputFolder` keeps the results of a whole run apart.
+        name : str, optional
+            File name without ending; None takes the picture's name and the label. It is made safe, and numbered
+            (``NAME-2``) where files of that name are there already, unless they are an earlier explanation of the same
+            picture and class with the same method, parameters and bundle: that one is replaced.
+
+        Returns
+        -------
+        list of Path
+            The three files.
 
         Raises
         ------
-        OutputError : a file cannot be written; what was there before stays.
+        OutputError
+            A file cannot be written; what was there before stays.
         """
         from sise_ort.drawing import captioned, encode_png
 
-        folder = Path(folder)
-        if name is None:
-            name = self.file_stem(f"{Path(self.source).stem or 'frame'}-{self.label}")
+        outputs = folder if isinstance(folder, OutputFolder) else OutputFolder(folder)
         array = BytesIO()
         np.save(array, self.frame_heatmap)
-        contents: dict[str, Callable[[], bytes]] = {
-            ".png": lambda: encode_png(captioned(self.overlay(), self.caption)),
-            ".npy": array.getvalue,
-            ".json": lambda: (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode(),
-        }
-        return [write_file(folder / (name + suffix), content()) for suffix, content in contents.items()]
+        files = {".png": encode_png(captioned(self.overlay(), self.caption)), ".npy": array.getvalue()}
+        if name is None:
+            name = self.name_with_method(f"{Path(self.source).stem or 'frame'}-{self.label}")
+        return outputs.write_result(name, self.identity(), self.record(), files)

@@ -9,11 +9,11 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from sise_ort.errors import OutputError
+from sise_ort.errors import OutputError, SiseError
 
 try:
     import fcntl
@@ -82,9 +82,43 @@ def write_file(path: Path, content: bytes, *, lasting: bool = True) -> Path:
     OutputError
         The folder is read-only, the disk is full…; what was there before stays.
     """
-    with new_file(path, lasting=lasting) as stream:
-        stream.write(content)
-    return path
+    return write_files({path: content}, lasting=lasting)[0]
+
+
+def write_files(contents: Mapping[Path, bytes], *, lasting: bool = True) -> list[Path]:
+    """Write several files: every one of them, or none where one cannot be written.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        Paths and what to write there, as for `write_file`. They take their places in this order, so that the first
+        one is never missing where another one is new.
+    lasting : bool
+        As for `write_file`.
+
+    Returns
+    -------
+    list of Path
+        The paths.
+
+    Raises
+    ------
+    OutputError
+        As `write_file`.
+    """
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for path, content in contents.items():
+            part = stack.enter_context(_Part(path))
+            part.stream.write(content)
+            part.finish(lasting)
+            parts.append(part)
+        for part in parts:
+            part.take_its_place()
+    if lasting:
+        for folder in {path.parent for path in contents}:
+            _sync_folder(folder)
+    return list(contents)
 
 
 @contextlib.contextmanager
@@ -104,28 +138,14 @@ def new_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
     Raises
     ------
     OutputError
-        As `write_file`; an exception of the block itself is passed on.
+        As `write_file`; an exception of the block that is no OSError is passed on.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream, part = _open_part(path.parent)
-    except (OSError, ValueError) as error:  # ValueError: a name with NUL or a lone surrogate
-        raise _not_written(path, error) from error
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            if lasting:
-                os.fsync(stream.fileno())
-            part.replace(path)  # still open, and so still locked against `remove_leftovers`
-        if lasting:
-            _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # where not even this works, the next run removes it
-            part.unlink(missing_ok=True)
-        if isinstance(error, (OSError, ValueError)) and not isinstance(error, OutputError):
-            raise _not_written(path, error) from error
-        raise
+    with _Part(path) as part:
+        yield part.stream
+        part.finish(lasting)
+        part.take_its_place()
+    if lasting:
+        _sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -184,6 +204,41 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(number)
 
 
+class _Part:
+    """A file in the making beside its final place; removed at the end of the block unless it took its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.stream, self._part = _open_part(path.parent)
+        except (OSError, ValueError) as error:  # ValueError: a name with NUL or a lone surrogate
+            raise _not_written(path, error) from error
+
+    def finish(self, lasting: bool) -> None:
+        """Hand everything to the system, and wait for the disk where the file is to last."""
+        self.stream.flush()
+        if lasting:
+            os.fsync(self.stream.fileno())
+
+    def take_its_place(self) -> None:
+        """Give the file its final name. It is still open, and so still locked against `remove_leftovers`."""
+        if fcntl is None:  # pragma: no cover - Windows renames closed files only
+            self.stream.close()
+        self._part.replace(self._path)
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with contextlib.suppress(OSError):  # a full disk again
+            self.stream.close()
+        with contextlib.suppress(OSError):  # where not even this works, the next run removes it
+            self._part.unlink(missing_ok=True)
+        if isinstance(error, (OSError, ValueError)) and not isinstance(error, SiseError):
+            raise _not_written(self._path, error) from error
+
+
 def _open_part(folder: Path) -> tuple[BinaryIO, Path]:
     """Make a file that was not there before, locked for as long as it is open."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -221,6 +276,4 @@ def _sync_folder(folder: Path) -> None:
 
 def _not_written(path: Path, error: Exception) -> OutputError:
     words = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    name = str(path).encode("utf-8", "replace").decode()
-    name = name if len(name) <= 300 else f"{name[:140]}…{name[-140:]}"
-    return OutputError(f"cannot write {name!r}: {words}")
+    return OutputError(f"cannot write '{path}': {words}")

@@ -186,7 +186,6 @@ def test_a_circle_is_found() -> None:
 
 LONG = {
     "cli/evaluate.py:command",
-    "cli/explain.py:command",
     "exporter/export.py:export_bundle",
     "runtime/evaluation/run.py:evaluate",
 }
