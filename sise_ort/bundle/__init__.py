@@ -17,7 +17,15 @@ from sise_ort.bundle.format import (
     bundle_digest,
     json_schema,
 )
-from sise_ort.bundle.reading import file_sha256, parse_manifest, read_bundle, read_manifest
+from sise_ort.bundle.reading import (
+    Bundle,
+    check_graphs,
+    file_sha256,
+    open_bundle,
+    parse_manifest,
+    read_bundle,
+    read_manifest,
+)
 from sise_ort.heads import Head
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "OPTIONAL_PHASES",
     "PHASES",
     "WEIGHTS",
+    "Bundle",
     "Fit",
     "Head",
     "InputSpec",
@@ -34,8 +43,10 @@ __all__ = [
     "Manifest",
     "Preprocessing",
     "bundle_digest",
+    "check_graphs",
     "file_sha256",
     "json_schema",
+    "open_bundle",
     "parse_manifest",
     "read_bundle",
     "read_manifest",

@@ -1,53 +1,237 @@
-"""Reading a bundle: its manifest, and that every file is there and unchanged.
+"""Reading a bundle: once, into private memory, where its files are hashed and stay unchanged.
 
 A bundle is refused by name when it is missing, damaged, foreign, half-copied, or of another version.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from sise_ort.bundle.format import FORMAT, FORMAT_VERSION, MANIFEST, PHASES, WEIGHTS, Manifest
+from sise_ort.bundle.format import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    OPTIONAL_PHASES,
+    PHASES,
+    WEIGHTS,
+    Manifest,
+)
+from sise_ort.bundle.graphs import GraphError, GraphFacts, read_graph
+from sise_ort.bundle.phases import require_signature, signature
 from sise_ort.errors import BundleError
 
 LARGEST_MANIFEST = 64 << 20
 """Bytes of a manifest; 20,000 classes with long names take 2 MB."""
+LARGEST_BUNDLE = 64 << 30
+"""Bytes of a bundle, unless the caller says less."""
+ATTEMPTS = 100
+"""How often a bundle that is replaced meanwhile is read anew, about 10 ms apart."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory; nothing of it is read from its folder again.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it was read.
+    manifest : Manifest
+        Its facts.
+    contents : mapping of str to memoryview
+        Bytes of the files that the manifest lists, as they were hashed.
+    graphs : mapping of str to GraphFacts
+        Inputs, outputs and external weights of the graphs, by phase; compared with the manifest.
+    """
+
+    folder: Path
+    manifest: Manifest
+    contents: Mapping[str, memoryview] = field(repr=False)
+    graphs: Mapping[str, GraphFacts] = field(repr=False)
+
+
+class _Changed(Exception):
+    """A bundle's files are not those of its manifest: it is damaged, or is being replaced."""
 
 
 def read_bundle(folder: str | Path) -> Manifest:
-    """Read a bundle's manifest and check that every file is there and unchanged.
+    """Read a bundle, check all of it, and return its manifest; see `open_bundle`."""
+    return open_bundle(folder).manifest
+
+
+def open_bundle(folder: str | Path, largest: int = LARGEST_BUNDLE) -> Bundle:
+    """Read a bundle into memory and check it.
+
+    A bundle that is replaced while it is read gives the old or the new one.
 
     Parameters
     ----------
     folder : str or Path
         The bundle.
+    largest : int
+        Bytes that its files may take together, and a tensor of its graphs alone.
 
     Returns
     -------
-    Manifest
+    Bundle
 
     Raises
     ------
     BundleError
-        The folder is no bundle of this version, or a file is missing or changed; names it.
+        The folder is no bundle of this version, a file is missing or changed, or a graph is not what the manifest says;
+        names it.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    for name, digest in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
+    before: object = None
+    for attempt in range(ATTEMPTS):
+        seen = _identity(folder)
+        try:
+            manifest, contents = _read_once(folder, largest)
+            break
+        except (_Changed, BundleError) as error:
+            # the same folder with the same manifest, twice: nobody is replacing it
+            if (attempt and seen == before == _identity(folder)) or attempt == ATTEMPTS - 1:
+                raise error if isinstance(error, BundleError) else BundleError(str(error)) from error
+            before = seen
+            time.sleep(0.01)
+    return Bundle(folder, manifest, contents, check_graphs(folder, manifest, contents, largest))
+
+
+def check_graphs(
+    folder: Path, manifest: Manifest, contents: Mapping[str, memoryview], largest: int = LARGEST_BUNDLE
+) -> dict[str, GraphFacts]:
+    """Compare each graph's inputs and outputs with the manifest, and look at everything else in it.
+
+    Parameters
+    ----------
+    folder : Path
+        Only named in errors.
+    manifest : Manifest
+        The bundle's facts.
+    contents : mapping of str to memoryview
+        Its files.
+    largest : int
+        Bytes that a tensor may have.
+
+    Returns
+    -------
+    dict of str to GraphFacts
+        By phase.
+
+    Raises
+    ------
+    BundleError
+        A graph is not what the manifest says, or not plain; names it.
+    """
+    sizes = {name: len(content) for name, content in contents.items() if not name.endswith(".onnx")}
+    found = {}
+    for phase in (p for p in (*PHASES, *OPTIONAL_PHASES) if manifest.has(p)):
+        try:
+            found[phase] = read_graph(contents[f"{phase}.onnx"], sizes, largest)
+            require_signature(found[phase], signature(manifest, phase))
+        except GraphError as error:
+            raise BundleError(f"bundle '{folder}': {phase}.onnx {error}; export it again") from error
+    return found
+
+
+def _identity(folder: Path) -> object:
+    """What tells one bundle at a path from another."""
+    with contextlib.suppress(OSError):
+        there = folder.stat()
+        return there.st_dev, there.st_ino, (folder / MANIFEST).read_bytes()
+    return None
+
+
+def _read_once(folder: Path, largest: int) -> tuple[Manifest, dict[str, memoryview]]:
+    """Read the manifest, then the files against it, all from the folder that the path means now."""
+    with _opened(folder) as place:
+        manifest = parse_manifest(bytes(_read_file(folder, MANIFEST, place, LARGEST_MANIFEST)), folder)
+        contents, room = {}, largest
+        for name, digest in manifest.files.items():
+            contents[name] = _read_file(folder, name, place, room)
+            room -= len(contents[name])
+            if hashlib.sha256(contents[name]).hexdigest() != digest:
+                raise _Changed(
+                    f"bundle '{folder}': '{name}' is not the file that was exported (SHA-256 differs); export it again"
+                )
+    return manifest, contents
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    """A folder to open files in, so that a bundle that is moved aside is still read whole; None where systems have none."""
+    require_folder(folder)
+    if os.open not in os.supports_dir_fd:  # pragma: no cover - Windows
+        yield None
+        return
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError(f"bundle '{folder}' cannot be read: {error.strerror or error}") from error
+    try:
+        yield place
+    finally:
+        os.close(place)
+
+
+def _read_file(folder: Path, name: str, place: int | None, largest: int) -> memoryview:
+    """A regular file's bytes."""
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    try:
+        number = os.open(name if place is not None else folder / name, flags, dir_fd=place)
+    except FileNotFoundError:
+        if name == MANIFEST:
             raise BundleError(
-                f"bundle '{folder}': '{name}' is missing; it was copied incompletely, copy or export it again"
-            )
-        if file_sha256(path) != digest:
-            raise BundleError(
-                f"bundle '{folder}': '{name}' is not the file that was exported (SHA-256 differs); export it again"
-            )
-    return manifest
+                f"'{folder}' has no {MANIFEST}: it is not a bundle, or was copied incompletely"
+            ) from None
+        raise _Changed(
+            f"bundle '{folder}': '{name}' is missing; it was copied incompletely, copy or export it again"
+        ) from None
+    except OSError as error:
+        link = (folder / name).is_symlink()
+        reason = "it is a link; a bundle's files must be files" if link else error.strerror or str(error)
+        raise BundleError(f"bundle '{folder}': '{name}' cannot be read: {reason}") from error
+    try:
+        with os.fdopen(number, "rb", buffering=0) as file:
+            facts = os.fstat(number)
+            if not stat.S_ISREG(facts.st_mode):
+                raise BundleError(f"bundle '{folder}': '{name}' is not a regular file")
+            if facts.st_size > largest:
+                raise BundleError(
+                    f"bundle '{folder}': '{name}' has {facts.st_size} bytes, more than the limit of memory allows"
+                )
+            content = memoryview(bytearray(facts.st_size))
+            at = 0
+            while at < len(content) and (count := file.readinto(content[at:])):
+                at += count
+            return content[:at].toreadonly()
+    except (OSError, MemoryError) as error:
+        raise BundleError(f"bundle '{folder}': '{name}' cannot be read: {error}") from error
+
+
+def require_folder(folder: Path) -> None:
+    """Raise BundleError unless a path means a folder."""
+    try:
+        there, is_folder = folder.exists(), folder.is_dir()
+    except (OSError, ValueError) as error:  # names with NUL, too long, no permission
+        raise BundleError(f"there is no bundle at '{folder}': {error}") from error
+    if not there:
+        raise BundleError(f"there is no bundle at '{folder}'; make one with `sise-ort export`")
+    if not is_folder:
+        hint = f"; run `sise-ort export {folder}` first" if folder.suffix == ".onnx" else ""
+        raise BundleError(f"'{folder}' is a file, not a bundle folder{hint}")
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -68,23 +252,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         The folder is no bundle of this version.
     """
     folder = Path(folder)
-    if not folder.exists():
-        raise BundleError(f"there is no bundle at '{folder}'; make one with `sise-ort export`")
-    if not folder.is_dir():
-        hint = f"; run `sise-ort export {folder}` first" if folder.suffix == ".onnx" else ""
-        raise BundleError(f"'{folder}' is a file, not a bundle folder{hint}")
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(f"'{folder}' has no {MANIFEST}: it is not a bundle, or was copied incompletely")
-    try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise BundleError(f"bundle '{folder}': {MANIFEST} is over {LARGEST_MANIFEST >> 20} MiB")
-        text = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"bundle '{folder}': {MANIFEST} cannot be read: {error.strerror or error}"
-        ) from error
-    return parse_manifest(text, folder)
+    with _opened(folder) as place:
+        return parse_manifest(bytes(_read_file(folder, MANIFEST, place, LARGEST_MANIFEST)), folder)
 
 
 def parse_manifest(text: bytes, folder: Path) -> Manifest:
