@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import ParameterError
 from sise_ort.runtime.expected_fusion import DrawnMaps
 from sise_ort.runtime.mask_process import MaskProcess
-from sise_ort.runtime.method import Progress, share, whole_number
+from sise_ort.runtime.method import Progress, seconds, share, whole_number
 from sise_ort.runtime.model import BundleModel, Extracted, Pick, Sketch
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.scoring import Masks, Reading, require_finite_answers
@@ -55,12 +54,8 @@ class Budget:
             whole_number("passes", self.passes, 0)
         if self.tolerance is not None:
             share("tolerance", self.tolerance)
-        if self.deadline is not None and (
-            isinstance(self.deadline, bool)
-            or not isinstance(self.deadline, (int, float))
-            or not self.deadline > 0
-        ):
-            raise ParameterError(f"deadline is {self.deadline!r}; it must be a number of seconds over 0")
+        if self.deadline is not None:
+            seconds("deadline", self.deadline)
 
     @property
     def limited(self) -> bool:
@@ -196,7 +191,7 @@ class AnytimeScoring:
             now = self._budget.clock() - self._started
             # before anything is known, a mask may cost what all before the first did, and so may the finish
             mask = self._model.pace.typical("mask", self._prepared)
-            spare = self._budget.deadline - now - self._model.pace.slowest("finish", self._prepared)
+            spare = self._budget.deadline - now - self._model.pace.cautious("finish", self._prepared)
             affordable = max(0, int(spare / mask)) if mask > 0 else size
             if affordable < size:  # half of it: a round that takes longer than expected leaves time to notice
                 size, ending = -(-affordable // 2), "" if affordable else "deadline"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,22 +15,12 @@ from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
-from sise_ort.runtime.method import Attributions, Method, Progress, Question, confidences
+from sise_ort.runtime.method import LONGEST_DEADLINE, Attributions, Method, Progress, Question, confidences
 from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
-from sise_ort.runtime.preparing import Prepared, ahead
+from sise_ort.runtime.preparing import Asked, Prepared, ahead
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.targets import POSITIVE, Target, label_of, question
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """An uploaded picture with its questions; several : the answer is a list; passes : what finding them cost."""
-
-    image: Tensor
-    questions: list[Question]
-    several: bool
-    passes: int
 
 
 def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
@@ -190,19 +179,18 @@ class Explainer:
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
         prepared = self._prepare(frame, color)
-        asked = self._ask(self._model.upload(prepared.fitted), target)
+        asked = self._ask(prepared, target)
         if not asked.questions:
             return []
         way.require(self.manifest, asked.questions)
         given = dict(parameters)
         deadline = given.get("deadline")
-        if isinstance(deadline, (int, float)) and not isinstance(deadline, bool) and deadline > 0:
+        if isinstance(deadline, (int, float)) and 0 < deadline <= LONGEST_DEADLINE:
             # it counts from the call on, the method counts from here
             given["deadline"] = max(deadline - (time.perf_counter() - prepared.started), 1e-9)
-        began = time.perf_counter()
-        run = way.run(self._model, asked.image, asked.questions, progress, **given)
-        ended = time.perf_counter()
-        timings = {**(run.timings or {"explain": ended - began}), "total": ended - prepared.started}
+        run = way.timed(self._model, asked.image, asked.questions, progress, **given)
+        own = {"prepare": prepared.seconds, "ask": asked.seconds, **run.timings}
+        timings = {**own, "total": time.perf_counter() - prepared.started}
         results = self._results(prepared, asked, way, parameters, run, timings)
         return results if asked.several else results[0]
 
@@ -266,14 +254,14 @@ class Explainer:
         keep_errors: bool,
         progress: Progress | None,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
-        waiting: deque[tuple[Prepared, _Asked] | FrameError | None] = deque()
+        waiting: deque[tuple[Prepared, Asked] | FrameError | None] = deque()
 
         def pictures() -> Iterator[tuple[Tensor, list[Question]]]:
             for prepared in ahead(lambda frame: self._prepare(frame, color), frames):
                 if isinstance(prepared, FrameError):
                     waiting.append(prepared)
                     continue
-                asked = self._ask(self._model.upload(prepared.fitted), target)
+                asked = self._ask(prepared, target)
                 waiting.append((prepared, asked))
                 if asked.questions:
                     way.require(self.manifest, asked.questions)
@@ -299,7 +287,8 @@ class Explainer:
                 yield run
                 continue
             assert isinstance(first, tuple)
-            timings = {**run.timings, "total": first[0].seconds + sum(run.timings.values())}
+            own = {"prepare": first[0].seconds, "ask": first[1].seconds, **run.timings}
+            timings = {**own, "total": sum(own.values())}
             results = self._results(*first, way, parameters, run, timings)
             yield results if first[1].several else results[0]
         yield from settled()
@@ -311,20 +300,24 @@ class Explainer:
         name = str(frame) if isinstance(frame, (str, Path)) else ""
         return Prepared(picture, fitted, placement, name, started, time.perf_counter() - started)
 
-    def _ask(self, image: Tensor, target: Target | Sequence[Target]) -> _Asked:
-        """The questions about an uploaded picture that a target means."""
+    def _ask(self, prepared: Prepared, target: Target | Sequence[Target]) -> Asked:
+        """Upload a picture, and find the questions about it that a target means."""
+        began = time.perf_counter()
+        image = self._model.upload(prepared.fitted)
         if isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels:
-            return _Asked(image, self._positive(image), several=True, passes=1)
+            questions = self._positive(image)
+            return Asked(image, questions, several=True, passes=1, seconds=time.perf_counter() - began)
         several = isinstance(target, Iterable) and not isinstance(target, str)
         asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
         if not asked:
             raise TargetError("target is an empty sequence")
-        return _Asked(image, [self.question(t) for t in asked], several, passes=0)
+        questions = [self.question(t) for t in asked]
+        return Asked(image, questions, several, passes=0, seconds=time.perf_counter() - began)
 
     def _results(
         self,
         prepared: Prepared,
-        asked: _Asked,
+        asked: Asked,
         way: Method,
         parameters: Mapping[str, Any],
         run: Attributions,
@@ -352,7 +345,7 @@ class Explainer:
                 title=way.title,
                 parameters=parameters,
                 facts=answer.facts,
-                timings={"prepare": prepared.seconds, **timings},
+                timings=timings,
                 notes=self.notes + self._model.notes + answer.notes,
                 source=prepared.name,
                 head=self.manifest.head.words,

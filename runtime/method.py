@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -20,6 +20,9 @@ from sise_ort.selection import check_mu
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
     from sise_ort.runtime.providers import Tensor
+
+LONGEST_DEADLINE = 24 * 60 * 60
+"""Seconds that may be asked for at most."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all)."""
@@ -148,9 +151,22 @@ class Method:
             return
         for image, questions in pictures:
             try:
-                yield self.run(model, image, questions, progress, **parameters)
+                yield self.timed(model, image, questions, progress, **parameters)
             except FrameError as error:
                 yield error
+
+    def timed(
+        self,
+        model: BundleModel,
+        image: Tensor,
+        questions: Sequence[Question],
+        progress: Progress | None = None,
+        **parameters: Any,
+    ) -> Attributions:
+        """The answers for one picture, with the seconds of all phases, as "explain" where the method measures none."""
+        began = time.perf_counter()
+        found = self.run(model, image, questions, progress, **parameters)
+        return found if found.timings else replace(found, timings={"explain": time.perf_counter() - began})
 
     def require(self, manifest: Manifest, questions: Sequence[Question]) -> None:
         """Check that the bundle and the questions allow the method.
@@ -192,20 +208,50 @@ def require_finite(*arrays: NDArray[Any]) -> None:
         raise FrameError("the network answers this frame with scores or gradients that are NaN or infinite")
 
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """A parameter that must be a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ParameterError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+def whole_number(name: str, value: Any, least: int = 1, most: int = 10**6) -> int:
+    """A parameter's value that must be a whole number from `least` to `most`.
+
+    Raises
+    ------
+    ParameterError : it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        raise ParameterError(f"{name} is {shown(value)}; it must be a whole number from {least} to {most}")
     return int(value)
 
 
 def share(name: str, value: Any) -> float:
-    """A parameter that must lie strictly between 0 and 1."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not 0 < value < 1
-        or math.isnan(value)
-    ):
-        raise ParameterError(f"{name} is {value!r}; it must be a number between 0 and 1")
+    """A parameter's value that must lie strictly between 0 and 1.
+
+    Raises
+    ------
+    ParameterError : it does not.
+    """
+    if not _is_number(value) or not 0 < value < 1:
+        raise ParameterError(f"{name} is {shown(value)}; it must be a number between 0 and 1")
     return float(value)
+
+
+def seconds(name: str, value: Any) -> float:
+    """A parameter's value that must be a number of seconds over 0, at most a day.
+
+    Raises
+    ------
+    ParameterError : it is none.
+    """
+    if not _is_number(value) or not 0 < value <= LONGEST_DEADLINE:
+        raise ParameterError(
+            f"{name} is {shown(value)}; it must be a number of seconds over 0, at most {LONGEST_DEADLINE}"
+        )
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it; whole numbers of thousands of digits, which Python refuses to write, by their size."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

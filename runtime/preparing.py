@@ -1,4 +1,4 @@
-"""Frames made ready for the graphs, one ahead of the picture that is explained."""
+"""Pictures and the questions about them, made ready for the graphs one ahead of the picture that is explained."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sise_ort.errors import FrameError
 from sise_ort.frame import Placement
+from sise_ort.runtime.method import Question
+from sise_ort.runtime.providers import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,31 @@ class Prepared:
     placement: Placement
     name: str
     started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An uploaded picture with its questions.
+
+    Attributes
+    ----------
+    image : tensor
+        The frame on the device.
+    questions : list of Question
+        What is asked; empty where no class is over 0.5.
+    several : bool
+        Whether the answer is a list.
+    passes : int
+        Network inputs that finding the questions took.
+    seconds : float
+        How long uploading and finding the questions took.
+    """
+
+    image: Tensor
+    questions: list[Question]
+    several: bool
+    passes: int
     seconds: float
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -272,7 +273,7 @@ def test_methods_whose_graph_is_missing_say_how_to_get_it(tiny_bundle: Path, fra
         ("rise", {"seed": -1}, "seed is -1"),
         ("integrated-gradients", {"baseline": "red"}, "baseline is 'red'"),
         ("extremal-perturbation", {"areas": (0.1, 2)}, "areas is 2"),
-        ("extremal-perturbation", {"areas": ()}, "areas is empty"),
+        ("extremal-perturbation", {"areas": ()}, "areas has 0 values"),
         ("gradient", {"steps": 3}, "it has none"),
     ],
 )
@@ -406,3 +407,33 @@ def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
         exported(model, tmp_path, graphs=("head",), layers=["r3"])
     with pytest.raises(ParameterError, match="--with heads: there is no such graph"):
         exported(model, tmp_path, graphs=("heads",))
+
+
+def test_random_masks_are_those_drawn_at_once() -> None:
+    """Drawn batch by batch, from two places of one stream: grids first, then where each is cut out."""
+    size, masks, cells = (30, 44), 13, 5
+    rng = np.random.default_rng(6)
+    grids = rng.random((masks, cells, cells)) < 0.4
+    shifts = [rng.integers(0, -(-length // cells), masks) for length in size]
+    found = np.concatenate(list(random_masks(size, masks, cells, 0.4, 6, 4)))
+    for mask, grid, y, x in zip(found, grids, *shifts, strict=True):
+        wide = cv2.resize(
+            grid.astype(np.float64), ((cells + 1) * 9, (cells + 1) * 6), interpolation=cv2.INTER_LINEAR
+        )
+        np.testing.assert_allclose(mask[0], wide[y : y + size[0], x : x + size[1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("rise", {"masks": 10**11}),
+        ("rise", {"cells": 10**5}),
+        ("rise", {"seed": -1}),
+        ("integrated-gradients", {"steps": 10**5}),
+        ("extremal-perturbation", {"iterations": 10**9}),
+        ("extremal-perturbation", {"areas": (0.1,) * 33}),
+    ],
+)
+def test_numbers_beyond_any_bound(tiny_all: Any, frame: Any, method: str, parameters: Any) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(parameters))} (is|has) -?[0-9]"):
+        tiny_all.explain(frame, method=method, **parameters)

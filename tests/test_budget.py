@@ -171,7 +171,7 @@ def test_enough_passes_change_nothing(explainer: sise_ort.Explainer, frame: Any)
         assert result.heatmap.tobytes() == full.heatmap.tobytes() and result.notes == full.notes
         assert result.facts == {} and result.forward_passes == full.forward_passes
     # with a deadline that never comes, all masks are scored too, in another order
-    result = explainer.explain(frame, deadline=1e6)
+    result = explainer.explain(frame, deadline=1e4)
     assert result.facts == {"masks": count, "scored": count, "agreement": 1.0, "stopped_by": "complete"}
     np.testing.assert_allclose(result.heatmap, full.heatmap, atol=1e-4)
     assert result.notes == full.notes
@@ -310,9 +310,9 @@ def test_an_accident_is_forgotten(
 
 def test_warm_up(explainer: sise_ort.Explainer) -> None:
     fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
-    assert fresh.model.pace.slowest("mask", -1.0) == fresh.model.pace.slowest("finish", -1.0) == -1.0
+    assert fresh.model.pace.cautious("mask", -1.0) == fresh.model.pace.cautious("finish", -1.0) == -1.0
     fresh.warm_up()
-    assert fresh.model.pace.slowest("mask", -1.0) > 0 and fresh.model.pace.slowest("finish", -1.0) > 0
+    assert fresh.model.pace.cautious("mask", -1.0) > 0 and fresh.model.pace.cautious("finish", -1.0) > 0
 
 
 def test_deadline_and_passes_together(
@@ -429,6 +429,12 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
         ({"passes": 2.5}, "passes is 2.5"),
         ({"deadline": 0.0}, "deadline is 0.0"),
         ({"deadline": "soon"}, "deadline is 'soon'"),
+        ({"deadline": float("inf")}, "deadline is inf; it must be a number of seconds over 0, at most 86400"),
+        ({"deadline": float("nan")}, "deadline is nan"),
+        ({"deadline": 1e300}, "deadline is 1e[+]300"),
+        ({"deadline": 10**400}, "deadline is a whole number of 1329 bits"),
+        ({"passes": 10**11}, "passes is 100000000000; it must be a whole number from 0 to 1000000"),
+        ({"passes": 10**9999}, "passes is a whole number of 33216 bits"),
         ({"tolerance": 1.0}, "tolerance is 1.0"),
     ],
 )

@@ -34,7 +34,7 @@ def test_result(explainer: sise_ort.Explainer, frame: Any) -> None:
     p = np.exp(result.scores - result.scores.max())
     assert result.confidence == pytest.approx(p[result.target] / p.sum(), rel=1e-5)
     assert result.target == int(np.argmax(result.scores))
-    assert {"prepare", "extract", "select", "score", "fuse", "total"} == set(result.timings)
+    assert {"prepare", "ask", "extract", "select", "score", "fuse", "total"} == set(result.timings)
     overlay = result.overlay()
     assert overlay.shape == (64, 120, 3) and overlay.dtype == np.uint8
     assert (overlay[result.frame_heatmap == 0] == big[result.frame_heatmap == 0]).all()

@@ -140,6 +140,23 @@ def test_other_ways(explainer: sise_ort.Explainer, frames: list[Any], options: A
         np.testing.assert_allclose(found.heatmap, alone.heatmap, atol=1e-5)
 
 
+def test_times_of_every_method(tiny_onnx: Path, tmp_path: Path, frames: list[Any]) -> None:
+    """One explanation: all that its parts took and what lies between. Many: a picture's own parts, its share of batches."""
+    graphs = ("head", "image-gradient", "full-gradient")
+    sise_ort.export(tiny_onnx, tmp_path / "all.sise", normalize="tf", graphs=graphs)
+    explainer = sise_ort.load(tmp_path / "all.sise", provider="cpu")
+    few: dict[str, dict[str, int]] = {"rise": {"masks": 9}, "extremal-perturbation": {"iterations": 2}}
+    for options in [{"method": m, **few.get(m, {})} for m in explainer.methods] + [{"passes": 4}]:
+        one = explainer.explain(frames[0], **options).timings  # type: ignore[arg-type]
+        many = [r.timings for r in explainer.explain_many(frames[:2], **options)]  # type: ignore[union-attr,arg-type]
+        for timings in (one, *many):
+            parts = {name: value for name, value in timings.items() if name != "total"}
+            assert {"prepare", "ask"} < set(parts) and min(parts.values()) > 0, options
+            assert timings["total"] >= sum(parts.values()) * (1 - 1e-9), options
+            if timings is not one:
+                assert timings["total"] == pytest.approx(sum(parts.values())), options
+
+
 def test_progress(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
     seen: list[tuple[int, int]] = []
     found = list(

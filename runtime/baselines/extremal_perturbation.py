@@ -35,6 +35,8 @@ LEVELS, MAX_BLUR = 8, 20.0
 STEP, SIGMA, COLDNESS = 7, 21, 20.0
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 AREA_WEIGHT, AREA_GROWTH = 300.0, 1.0035
+MOST_AREAS = 32
+"""Areas that may be asked for at once."""
 CHUNK = 64
 """Cells worked on at once, so that they stay in the processor's cache."""
 
@@ -219,10 +221,12 @@ def extremal_perturbation(
     """
     if isinstance(areas, (int, float)):
         areas = (areas,)
-    if not areas:
-        raise ParameterError("areas is empty; one share of the picture or more is needed")
+    if not 1 <= len(areas) <= MOST_AREAS:
+        raise ParameterError(
+            f"areas has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"
+        )
     areas = tuple(share("areas", a) for a in areas)
-    iterations = whole_number("iterations", iterations)
+    iterations = whole_number("iterations", iterations, most=100_000)
     x = model.network_input(image)
     scores = model.predict(x)[0][0]
     masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])

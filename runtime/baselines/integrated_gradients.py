@@ -91,7 +91,7 @@ def integrated_gradients(
     steps : gradients along the way, at Gauss and Legendre's nodes. baseline : "black", "gray", "white" or "mean". The
     completeness error is reported, and said in the notes where it is large: then more steps are needed.
     """
-    steps = whole_number("steps", steps)
+    steps = whole_number("steps", steps, most=1000)
     start = baseline_input(model, baseline)
     x = model.network_input(image)
     scores = model.predict(x)[0][0]

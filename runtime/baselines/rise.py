@@ -31,15 +31,16 @@ def random_masks(
     A grid of cells × cells, each 1 with the given probability, is upsampled bilinearly to (cells + 1) times the cell's
     size ⌈H/cells⌉ × ⌈W/cells⌉ and cut out at a random place.
     """
-    rng = np.random.default_rng(seed)
     cell = [-(-length // cells) for length in size]
-    grids = rng.random((masks, cells, cells)) < probability
-    shifts = np.stack([rng.integers(0, side, masks) for side in cell], axis=1)
+    rng, later = np.random.default_rng(seed), np.random.PCG64(seed)
+    later.advance(masks * cells * cells)  # where places are drawn, after all grids
+    places = np.random.Generator(later)
+    shifts = np.stack([places.integers(0, side, masks) for side in cell], axis=1)
     for start in range(0, masks, batch):
-        part = np.empty((min(batch, masks - start), 1, *size), np.float32)
-        for i, (grid, shift) in enumerate(
-            zip(grids[start : start + batch], shifts[start : start + batch], strict=True)
-        ):
+        count = min(batch, masks - start)
+        grids = rng.random((count, cells, cells)) < probability
+        part = np.empty((count, 1, *size), np.float32)
+        for i, (grid, shift) in enumerate(zip(grids, shifts[start : start + batch], strict=True)):
             rows, columns = (
                 hat_matrix((cells + 1) * side, cells, int(first), length)
                 for side, first, length in zip(cell, shift, size, strict=True)
@@ -64,8 +65,8 @@ def rise(
 
     masks : how many. cells : of the grid, in each direction. probability : that a cell is shown. seed : of the masks.
     """
-    masks, cells = whole_number("masks", masks), whole_number("cells", cells)
-    probability, seed = share("probability", probability), whole_number("seed", seed, 0)
+    masks, cells = whole_number("masks", masks), whole_number("cells", cells, most=1000)
+    probability, seed = share("probability", probability), whole_number("seed", seed, 0, 2**63 - 1)
     scores = model.whole(image)
     known = [q.known(scores) for q in questions]
     spec = model.manifest.input
