@@ -25,6 +25,7 @@ from paper_table import NETWORKS, processor
 
 import sise_ort
 from sise_ort.explanation import Explanation
+from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.runtime.evaluation.judge import METRICS as TITLES
 from sise_ort.runtime.evaluation.judge import Judge
@@ -32,7 +33,6 @@ from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 from sise_ort.runtime.method import confidences
 from sise_ort.runtime.scoring import Job, Masks, score_one
-from sise_ort.selection import select_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ebpg", "bbox", "insertion", "deletion")

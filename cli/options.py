@@ -105,7 +105,7 @@ class Mu(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         from sise_ort.errors import ParameterError
-        from sise_ort.selection import check_mu
+        from sise_ort.formulas.selection import check_mu
 
         try:
             return check_mu(value)

@@ -22,9 +22,9 @@ from sise_ort.bundle import MANIFEST, Manifest, file_sha256
 from sise_ort.datasets import open_dataset
 from sise_ort.errors import ExportError, FrameError, ParameterError
 from sise_ort.exporter.verify import waves
+from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.runtime.explainer import Explainer
-from sise_ort.selection import select_maps
 
 PRECISIONS = ("fp32", "fp16", "int8")
 LEAST_CORRELATION = 0.97

@@ -133,6 +133,7 @@ class AnytimeScoring:
         self._effect = (cells / level[:, None] - 1).astype(np.float32)
         self._grid = sketch.cells.shape[1:]
         self._reach = np.linalg.norm(self._effect, axis=1)
+        self._largest = np.abs(self._effect).max(axis=1)
         self._values = np.empty((masks.chosen.shape[0], 0))
         self._open = np.ones(len(masks.block), bool)
         blocks = int(masks.block.max(initial=0)) + 1
@@ -260,7 +261,8 @@ class AnytimeScoring:
             values[:, self._process.observed] = self._values[k]
             values = np.where(mine, np.vstack([self._expected[k], values]), 0.0).astype(np.float32)
             sums = [values[:, here] @ self._effect[here] for here in blocks]
-            yield DrawnMaps([v.reshape(-1, *self._grid) for v in sums])
+            reaches = [np.abs(values[:, here]) @ self._largest[here] for here in blocks]
+            yield DrawnMaps([v.reshape(-1, *self._grid) for v in sums], reaches)
 
 
 def vectors(sketch: Sketch) -> Array:

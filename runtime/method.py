@@ -15,7 +15,7 @@ from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.formulas.confidence import absence
 from sise_ort.formulas.numpy_ops import NumpyOps
-from sise_ort.selection import check_mu
+from sise_ort.formulas.selection import check_mu
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import FrameError
+from sise_ort.formulas.numpy_ops import NumpyOps
+from sise_ort.formulas.weights import mask_weights
 from sise_ort.runtime.method import Progress
 from sise_ort.runtime.model import BundleModel, Pick
 from sise_ort.runtime.providers import Tensor
@@ -76,10 +78,10 @@ class Masks:
         found = []
         for b, (channels, index) in enumerate(zip(self.channels, self.wanted, strict=True)):
             here = self.block == b
-            weight = np.zeros((len(values), channels))
-            weight[:, index] = values[:, here] / mass[here]
-            largest = np.abs(weight).max(axis=1, keepdims=True)
-            found.append((weight / np.where(largest > 0, largest, 1.0)).astype(np.float32))
+            weight = np.zeros((len(values), channels), np.float32)
+            if len(index):
+                weight[:, index] = mask_weights(NumpyOps(), values[:, here], mass[here])
+            found.append(weight)
         return found
 
 

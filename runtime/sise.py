@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import FrameError
+from sise_ort.formulas.scaling import FLAT
+from sise_ort.formulas.selection import check_mu, select_maps
 from sise_ort.runtime.budget import AnytimeScoring, Budget, budget_notes
 from sise_ort.runtime.method import (
     Attribution,
@@ -25,7 +27,6 @@ from sise_ort.runtime.method import (
 from sise_ort.runtime.model import BundleModel, Extracted
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.scoring import Job, Masks, score, score_one
-from sise_ort.selection import FLAT, check_mu, select_maps
 
 
 @dataclass(frozen=True)

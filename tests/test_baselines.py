@@ -14,8 +14,9 @@ from exporting import HEAD, STEM, WEIGHTS, exported, parsed, weights
 
 import sise_ort
 from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
+from sise_ort.formulas.resampling import hat_matrix
 from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
-from sise_ort.runtime.baselines.maps import hat_matrix, upsample
+from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.baselines.rise import random_masks
 from sise_ort.runtime.methods import METHODS
 

@@ -15,14 +15,15 @@ from conftest import tiny_model
 
 import sise_ort
 from sise_ort.errors import ParameterError
-from sise_ort.exporter.phases.sketch import cell_means, grid
+from sise_ort.formulas.resampling import cell_means
+from sise_ort.formulas.selection import select_maps
+from sise_ort.formulas.sketch import grid
 from sise_ort.metrics import correlation
 from sise_ort.runtime.budget import AnytimeScoring, Budget, moments
 from sise_ort.runtime.mask_process import NOISE, MaskProcess
 from sise_ort.runtime.method import Question
 from sise_ort.runtime.scoring import Masks
 from sise_ort.runtime.sise import run_sise
-from sise_ort.selection import select_maps
 
 Array = Any
 

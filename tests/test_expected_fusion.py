@@ -18,6 +18,11 @@ def hard(maps: Any) -> Any:
     return reference_sise.fuse(list(maps))
 
 
+def drawn_maps(sums: Any) -> DrawnMaps:
+    """With the largest numbers as what the summands could have added up to."""
+    return DrawnMaps(sums, [np.abs(block).max(axis=(1, 2)) for block in sums])
+
+
 def test_fusion_of_draws_that_are_all_alike() -> None:
     rng = np.random.default_rng(5)
     for blocks in (1, 2, 4):
@@ -25,7 +30,7 @@ def test_fusion_of_draws_that_are_all_alike() -> None:
         maps -= maps.min(axis=(1, 2), keepdims=True)
         maps /= maps.max(axis=(1, 2), keepdims=True)
         maps = maps.astype(np.float32)
-        drawn = DrawnMaps([np.repeat(3 * m[None] + 1, 5, axis=0) for m in maps])
+        drawn = drawn_maps([np.repeat(3 * m[None] + 1, 5, axis=0) for m in maps])
         np.testing.assert_allclose(drawn.fuse(maps), hard(maps), atol=1e-5)
         assert drawn.agreement == pytest.approx(1)
 
@@ -40,7 +45,7 @@ def test_an_unsure_step_is_its_probability() -> None:
     draws = np.repeat(second[None], 201, axis=0)
     quantiles = [NormalDist(0, 0.1).inv_cdf((i + 0.5) / 200) for i in range(200)]
     draws[1:, 1] += np.array(quantiles, np.float32)[:, None]
-    heat = DrawnMaps([np.repeat(first[None], 201, axis=0), draws]).fuse(np.stack([first, second]))
+    heat = drawn_maps([np.repeat(first[None], 201, axis=0), draws]).fuse(np.stack([first, second]))
     brute = np.mean([hard(np.stack([first, d])) for d in draws[1:]], axis=0)
     np.testing.assert_allclose(heat, brute, atol=0.05)
     assert np.abs(hard(np.stack([first, second])) - brute).max() > 0.1  # the step alone is far from it
@@ -63,7 +68,7 @@ def test_expected_fusion_is_nearer_to_the_draws_than_the_fusion_of_the_expected(
         scaled = [[(v - v.min()) / np.ptp(v) for v in block] for block in sums]
         expected = np.stack([block[0] for block in scaled]).astype(np.float32)
         brute = np.mean([hard([block[d] for block in scaled]) for d in range(1, 61)], axis=0)
-        ours.append(correlation(DrawnMaps(sums).fuse(expected), brute))
+        ours.append(correlation(drawn_maps(sums).fuse(expected), brute))
         theirs.append(correlation(hard(expected), brute))
     assert np.mean(ours) > np.mean(theirs) + 0.02 and min(ours) > 0.9
 
@@ -74,12 +79,41 @@ def test_blocks_without_masks_are_left_out_of_the_fusion() -> None:
     empty = np.zeros((9, 5, 5), np.float32)
     visualization = full[0] - full[0].min()
     visualization /= visualization.max()
-    without = DrawnMaps([full])
+    without = drawn_maps([full])
     for sums, maps in (
         ([empty, full], [empty[0], visualization]),
         ([full, empty], [visualization, empty[0]]),
     ):
-        drawn = DrawnMaps(sums)
+        drawn = drawn_maps(sums)
         np.testing.assert_array_equal(drawn.fuse(np.stack(maps)), without.fuse(visualization[None]))
         assert drawn.agreement == without.agreement
-    assert not DrawnMaps([empty]).fuse(empty[:1]).any()
+    assert not drawn_maps([empty]).fuse(empty[:1]).any()
+
+
+def test_a_flat_block_is_left_out_as_in_the_fusion_of_known_maps() -> None:
+    """Rounding noise, up to 1e-5 of what the summands could have added up to, is no evidence; the same map above is."""
+    rng = np.random.default_rng(8)
+    full = rng.normal(0, 1, (9, 5, 5)).astype(np.float32)
+    noise = rng.uniform(0, 1, (9, 5, 5)).astype(np.float32)
+    noise[:, 0, 0], noise[:, 4, 4] = 0, 1
+    visualization = (full[0] - full[0].min()) / np.ptp(full[0])
+    ones = np.ones(9, np.float32)
+    alone = DrawnMaps([full], [ones])
+    flat = DrawnMaps([noise, full], [1.001e5 * ones, ones])
+    maps = np.stack([np.zeros((5, 5), np.float32), visualization])
+    np.testing.assert_array_equal(flat.fuse(maps), alone.fuse(maps[1:]))
+    assert flat.agreement == alone.agreement
+    even = DrawnMaps([noise, full], [0.999e5 * ones, ones])
+    assert even.agreement != alone.agreement
+
+
+def test_each_draw_has_its_own_evidence() -> None:
+    """Where the first block is flat in one draw, that draw starts with the second."""
+    rng = np.random.default_rng(4)
+    first, second = rng.uniform(0, 1, (2, 3, 6, 6)).astype(np.float32)
+    first[2] = 0
+    drawn = drawn_maps([first, second])
+    scaled = [(m - m.min()) / np.ptp(m) for m in (first[1], second[1], second[2])]
+    own = [hard([scaled[0], scaled[1]]), hard([scaled[2]])]
+    for ours, theirs in zip(drawn._fused[:, 0], own, strict=True):
+        np.testing.assert_allclose(ours / ours.max(), theirs, atol=1e-6)

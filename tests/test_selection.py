@@ -7,7 +7,9 @@ import pytest
 import reference_sise
 
 from sise_ort.errors import ParameterError
-from sise_ort.selection import check_mu, otsu_threshold, otsu_thresholds, select_maps
+from sise_ort.formulas.numpy_ops import NumpyOps
+from sise_ort.formulas.otsu import otsu, otsu_thresholds
+from sise_ort.formulas.selection import check_mu, select_maps
 
 SPANS = np.ones(5)
 
@@ -38,9 +40,10 @@ def test_flat_maps_are_dropped_but_still_set_beta() -> None:
 def test_otsu_against_every_threshold(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = np.clip(rng.normal(rng.choice([0.2, 0.7], 500), 0.1 * rng.random()), 0, 1)
-    assert otsu_threshold(values) == reference_sise.otsu(values)
     rows = np.stack([values, np.sqrt(values), np.full(500, 0.4), values**3])
-    assert otsu_thresholds(rows).tolist() == [reference_sise.otsu(row) for row in rows]
+    expected = [reference_sise.otsu(row) for row in rows]
+    assert otsu_thresholds(rows).tolist() == expected
+    assert otsu(NumpyOps(), rows.reshape(4, 1, 20, 25)).ravel().tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,31 @@ def test_otsu_against_every_threshold(seed: int) -> None:
     [([0.0, 1.0], 0.5 / 256), ([0.0, 0.0, 0.5, 0.5], 0.5 / 256), ([0.0, 0.4, 0.6, 1.0], (102 + 0.5) / 256)],
 )
 def test_otsu_takes_the_first_of_equal_maxima(values: list[float], threshold: float) -> None:
-    assert otsu_threshold(np.array(values)) == threshold
+    assert otsu_thresholds(np.array([values])).tolist() == [threshold]
+    assert otsu(NumpyOps(), np.array(values).reshape(1, 1, 1, -1)).item() == threshold
+
+
+def test_otsu_over_some_of_the_numbers() -> None:
+    rng = np.random.default_rng(3)
+    values, counted = rng.uniform(0, 1, (5, 1, 7, 9)), rng.integers(0, 2, (5, 1, 7, 9)).astype(float)
+    found = otsu(NumpyOps(), values, counted).ravel().tolist()
+    assert found == [reference_sise.otsu(v[c > 0]) for v, c in zip(values, counted, strict=True)]
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.3, "adaptive"])
+def test_selection_against_the_definition(mu: float | str) -> None:
+    """Many classes at once, some of them without a positive gradient; some maps flat."""
+    rng = np.random.default_rng(6)
+    alpha = rng.normal(0, 1, (8, 60))
+    alpha[3] = -np.abs(alpha[3])
+    alpha[5] = np.where(alpha[5] > 0, 0.25, alpha[5])
+    features = rng.normal(0, 1, (60, 4, 4))
+    features[::7] = 2 + 1e-6 * features[::7]
+    spans = np.ptp(features, axis=(1, 2)) / np.abs(features).max(axis=(1, 2))
+    found = select_maps(alpha, spans, mu)
+    for row, ours in zip(alpha, found, strict=True):
+        assert np.flatnonzero(ours).tolist() == reference_sise.select(row, features, mu)
+        assert select_maps(row, spans, mu).tolist() == ours.tolist()
 
 
 @pytest.mark.parametrize("mu", [-0.1, 1.0, 7, "much", float("nan"), None, True])

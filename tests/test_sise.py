@@ -15,9 +15,9 @@ from conftest import tiny_model
 from torch import Tensor
 
 import sise_ort
+from sise_ort.formulas.selection import select_maps
 from sise_ort.runtime.method import Question
 from sise_ort.runtime.sise import run_sise
-from sise_ort.selection import select_maps
 
 
 def torch_tiny(model: onnx.ModelProto) -> Any:

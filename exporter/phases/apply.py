@@ -8,6 +8,7 @@ import onnx_ir as ir
 from sise_ort.bundle import InputSpec, Preprocessing
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import FLOAT, finish, frame_input, network_input, new_graph, tensor_input
+from sise_ort.formulas.masks import see_through
 
 
 def build_apply(spec: InputSpec, preprocessing: Preprocessing) -> ir.Model:
@@ -23,8 +24,7 @@ def build_apply(spec: InputSpec, preprocessing: Preprocessing) -> ir.Model:
     x = network_input(op, image, preprocessing)
     black = -np.array(preprocessing.mean) / np.array(preprocessing.std)
     if preprocessing.hidden == "black" and black.any():
-        level = op.constant(black.reshape(1, -1, 1, 1))
-        masked = op.Add(op.Mul(op.Sub(x, level), masks), level)
+        masked = see_through(op, x, masks, op.constant(black.reshape(1, -1, 1, 1)))
     else:
-        masked = op.Mul(x, masks)
+        masked = see_through(op, x, masks)
     return finish(graph, {"masked": masked}, {"masked": ["n", spec.channels, spec.height, spec.width]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from sise_ort.bundle import InputSpec, Preprocessing
@@ -13,6 +12,8 @@ from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.layout import CHANNELS_FIRST
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, frame_input, network_input, tensor_input
+from sise_ort.formulas.seed import class_seed
+from sise_ort.formulas.selection import pooled_gradients, spans
 
 
 def build_extract(
@@ -47,13 +48,11 @@ def build_extract(
         size = [block.channels, block.height, block.width]
         if block.axes != CHANNELS_FIRST:
             maps, gradient = (op.Transpose(v, perm=[0, *block.axes]) for v in (maps, gradient))
-        largest = op.ReduceMax(op.Abs(maps), [2, 3], keepdims=0)
-        extent = op.Sub(op.ReduceMax(maps, [2, 3], keepdims=0), op.ReduceMin(maps, [2, 3], keepdims=0))
-        span = op.Div(extent, op.Max(largest, float(np.finfo(np.float32).tiny)))
+        span = spans(op, maps)
         outputs |= {
             f"features_{b}": maps,
             f"gradients_{b}": gradient,
-            f"alpha_{b}": op.ReduceSum(gradient, [2, 3], keepdims=0),
+            f"alpha_{b}": pooled_gradients(op, gradient),
             f"span_{b}": span,
         }
         shapes |= {
@@ -63,24 +62,3 @@ def build_extract(
             f"span_{b}": [1, block.channels],
         }
     return finish(graph, outputs, shapes)
-
-
-def class_seed(op: Ops, scores: ir.Value, asked: ir.Value, contrast: ir.Value, classes: int) -> ir.Value:
-    """The gradient's seed at the scores: e_c - contrast · q, q = softmax over the other classes, [K, classes].
-
-    With contrast 1 it has the direction of a softmax head's ∂p_c/∂z without its underflow; with contrast 0 it
-    is the score's own gradient (METHOD, feature map selection).
-    """
-    is_class = class_is(op, scores, asked, classes)
-    e_c = op.Cast(is_class, to=op.dtype)
-    others = op.Softmax(op.Where(is_class, float(np.finfo(np.float32).min), scores), axis=1)
-    seed: ir.Value = op.Sub(e_c, op.Mul(contrast, others))
-    return seed
-
-
-def class_is(op: Ops, scores: ir.Value, asked: ir.Value, classes: int) -> ir.Value:
-    """Which score is the class asked for, bool [K, classes]; negative indices ask for the top class."""
-    top = op.ArgMax(scores, axis=1, keepdims=0)
-    chosen = op.Unsqueeze(op.Where(op.Less(asked, op.constant(0)), top, asked), op.constant([1]))
-    found: ir.Value = op.Equal(chosen, op.constant(np.arange(classes)[None]))
-    return found

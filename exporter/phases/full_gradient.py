@@ -15,9 +15,10 @@ from sise_ort.exporter.gradients import differentiate, nodes_between
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, constant_array
-from sise_ort.exporter.phases.extract import class_is
-from sise_ort.exporter.phases.graph import INT64, finish, frame_input, network_input, tensor_input, upsample
-from sise_ort.selection import FLAT
+from sise_ort.exporter.phases.graph import INT64, finish, frame_input, network_input, tensor_input
+from sise_ort.formulas.resampling import upsample
+from sise_ort.formulas.scaling import scale_unless_flat
+from sise_ort.formulas.seed import class_is
 
 
 def build_full_gradient(
@@ -135,11 +136,8 @@ def _scaled(op: Ops, term: ir.Value) -> ir.Value:
     A channel that is flat but for rounding counts nothing: scaled, its noise would weigh as much as any other channel.
     """
     size = op.Abs(term)
-    least, most = (reduce(size, [2, 3], keepdims=1) for reduce in (op.ReduceMin, op.ReduceMax))
-    extent = op.Sub(most, least)
-    some = op.Cast(op.Greater(extent, op.Mul(most, FLAT)), to=op.dtype)
-    factor = op.Div(some, op.Max(extent, float(np.finfo(np.float32).tiny)))
-    summed: ir.Value = op.ReduceSum(op.Mul(op.Sub(size, least), factor), [1], keepdims=1)
+    scaled, _ = scale_unless_flat(op, size, [2, 3])
+    summed: ir.Value = op.ReduceSum(scaled, [1], keepdims=1)
     return summed
 
 

@@ -64,17 +64,3 @@ def network_input(op: Ops, image: ir.Value, preprocessing: Preprocessing) -> ir.
     if (std != 1).any():
         x = op.Div(x, std)
     return x if x is not image else op.Identity(x)
-
-
-def upsample(op: Ops, maps: ir.Value, height: int, width: int) -> ir.Value:
-    """[n, c, h, w] -> [n, c, H, W], bilinear, half-pixel centres, no antialias (METHOD, attribution masks)."""
-    resized: ir.Value = op.Resize(
-        maps,
-        None,
-        None,
-        op.constant([height, width]),
-        axes=[2, 3],
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
-    return resized

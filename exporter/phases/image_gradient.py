@@ -7,8 +7,8 @@ import onnx_ir as ir
 from sise_ort.bundle import InputSpec
 from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.ops import Ops
-from sise_ort.exporter.phases.extract import class_is
 from sise_ort.exporter.phases.graph import INT64, finish, tensor_input
+from sise_ort.formulas.seed import class_is
 
 
 def build_image_gradient(network: ir.Model, spec: InputSpec, classes: int) -> ir.Model:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from sise_ort.bundle import InputSpec
 from sise_ort.exporter.ops import Ops
-from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, new_graph, tensor_input, upsample
+from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, new_graph, tensor_input
+from sise_ort.formulas.masks import attribution_masks
 
 
 def build_mask(spec: InputSpec) -> ir.Model:
@@ -21,16 +21,11 @@ def build_mask(spec: InputSpec) -> ir.Model:
     graph = new_graph("mask", [maps, index])
     op = Ops(graph)
     chosen = op.Gather(op.Squeeze(maps, op.constant([0])), index, axis=0)
-    wide = upsample(op, op.Unsqueeze(chosen, op.constant([1])), spec.height, spec.width)
-    least = op.ReduceMin(wide, [2, 3], keepdims=1)
-    extent = op.Sub(op.ReduceMax(wide, [2, 3], keepdims=1), least)
-    masks = op.Div(op.Sub(wide, least), op.Max(extent, float(np.finfo(np.float32).tiny)))
+    masks, extent, total = attribution_masks(
+        op, op.Unsqueeze(chosen, op.constant([1])), spec.height, spec.width
+    )
     return finish(
         graph,
-        {
-            "masks": masks,
-            "range": op.Reshape(extent, op.constant([-1])),
-            "total": op.ReduceSum(masks, [1, 2, 3], keepdims=0),
-        },
+        {"masks": masks, "range": extent, "total": total},
         {"masks": ["n", 1, spec.height, spec.width], "range": ["n"], "total": ["n"]},
     )

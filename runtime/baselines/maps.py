@@ -7,6 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.formulas import resampling
+from sise_ort.formulas.numpy_ops import NumpyOps
+
 NO_EVIDENCE = "there is no evidence for the class: the heat map is zero"
 
 
@@ -21,18 +24,10 @@ def to_heatmap(
     return (wide / peak).astype(np.float32), ()
 
 
-def upsample(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.floating]:
-    """[..., h, w] -> [..., H, W], bilinear, half-pixel centres, edges repeated (as OpenCV and mask.onnx do)."""
-    rows, columns = (hat_matrix(n, m) for n, m in zip(size, values.shape[-2:], strict=True))
-    found: NDArray[np.floating] = rows @ values @ columns.T
-    return found
-
-
-def hat_matrix(wide: int, narrow: int, first: int = 0, rows: int | None = None) -> NDArray[np.float64]:
-    """Linear interpolation from `narrow` to `wide` places as a matrix: rows first … first + rows of [wide, narrow]."""
-    centres = (np.arange(first, first + (wide if rows is None else rows)) + 0.5) * narrow / wide - 0.5
-    centres = np.clip(centres, 0, narrow - 1)
-    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(narrow)))
+def upsample(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Maps [..., h, w] at the size [..., H, W], in float64; see `sise_ort.formulas.resampling.upsample`."""
+    maps = values.astype(np.float64).reshape(1, -1, *values.shape[-2:])
+    return resampling.upsample(NumpyOps(), maps, *size).reshape(*values.shape[:-2], *size)
 
 
 def gaussian_matrix(length: int, sigma: float) -> NDArray[np.float64]:

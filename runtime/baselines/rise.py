@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.runtime.baselines.maps import hat_matrix
+from sise_ort.formulas.resampling import hat_matrix
 from sise_ort.runtime.method import (
     Attribution,
     Attributions,

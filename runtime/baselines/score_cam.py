@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sise_ort.formulas.scaling import FLAT
 from sise_ort.runtime.baselines.grad_cam import block_index
 from sise_ort.runtime.baselines.maps import to_heatmap
 from sise_ort.runtime.method import Attribution, Attributions, Method, Progress, Question, require_finite
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.scoring import Job, score_one
-from sise_ort.selection import FLAT
 
 
 def score_cam(

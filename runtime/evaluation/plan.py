@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sise_ort.errors import ParameterError
+from sise_ort.formulas.selection import check_mu
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.method import whole_number
 from sise_ort.runtime.methods import method_named
-from sise_ort.selection import check_mu
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sise_ort.formulas.ops import BOOL, DOUBLE, FLOAT, INT32, INT64
+from sise_ort.formulas.resampling import hat_matrix
 
 Array = NDArray[Any]
 Operand = Array | float
@@ -46,7 +47,9 @@ class NumpyOps:
 
     def _of(self, *operands: Operand) -> list[Array]:
         """Operands as arrays of one type."""
-        found = [o if isinstance(o, np.ndarray) else self.constant(o) for o in operands]
+        found = [
+            np.asarray(o) if isinstance(o, (np.ndarray, np.generic)) else self.constant(o) for o in operands
+        ]
         if len({o.dtype for o in found}) > 1:
             raise TypeError(f"operands of different types: {', '.join(str(o.dtype) for o in found)}")
         return found
@@ -171,7 +174,11 @@ class NumpyOps:
             raise NotImplementedError(f"Resize {mode}, {coordinate_transformation_mode}")
         for axis, size in zip(axes, sizes.tolist(), strict=True):
             matrix = hat_matrix(size, x.shape[axis]).astype(x.dtype)
-            x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)
+            x = (
+                np.moveaxis(matrix @ np.moveaxis(x, axis, -2), -2, axis)
+                if axis != x.ndim - 1
+                else x @ matrix.T
+            )
         return x
 
     def ScatterElements(
@@ -181,11 +188,12 @@ class NumpyOps:
         if reduction != "add":
             raise NotImplementedError(f"ScatterElements {reduction!r}")
         self._of(x, updates)
-        places: list[Array] = list(np.ogrid[tuple(map(slice, index.shape))])
-        places[axis] = index
-        rows = [np.broadcast_to(place, index.shape).ravel() for place in places]
-        flat = np.ravel_multi_index(tuple(rows), x.shape)
-        added = np.bincount(flat, weights=updates.ravel(), minlength=x.size)
+        strides = np.cumprod((1, *x.shape[:0:-1]))[::-1]
+        flat = index.astype(np.int64) * strides[axis]
+        for other, grid in enumerate(np.ogrid[tuple(map(slice, index.shape))]):
+            if other != axis and x.shape[other] > 1:
+                flat += grid * strides[other]
+        added = np.bincount(flat.ravel(), weights=updates.ravel(), minlength=x.size)
         found: Array = x + added.reshape(x.shape).astype(x.dtype)
         return found
 
@@ -208,24 +216,3 @@ class NumpyOps:
 def _reduced(reduce: Callable[..., Array], x: Array, axes: Array | list[int], keepdims: int) -> Array:
     found = reduce(x, axis=tuple(int(axis) for axis in axes), keepdims=bool(keepdims))
     return np.asarray(found, x.dtype)
-
-
-def hat_matrix(wide: int, narrow: int, first: int = 0, rows: int | None = None) -> NDArray[np.float64]:
-    """Linear interpolation from `narrow` to `wide` places as a matrix.
-
-    Centres are half-pixel, edges are repeated.
-
-    Parameters
-    ----------
-    wide, narrow : int
-        Places after and before.
-    first, rows : int, optional
-        Give the rows first … first + rows of the matrix alone.
-
-    Returns
-    -------
-    numpy.ndarray, float64 [rows, narrow]
-    """
-    centres = (np.arange(first, first + (wide if rows is None else rows)) + 0.5) * narrow / wide - 0.5
-    centres = np.clip(centres, 0, narrow - 1)
-    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(narrow)))
