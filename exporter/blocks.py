@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sise_ort.errors import ExportError, GradientError, NoBlocksError
-from sise_ort.exporter.attention import self_attention
+from sise_ort.exporter.attention import SELF_ATTENTION, mixings
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
@@ -104,13 +104,7 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
     ------
     NoBlocksError : no bottleneck is a feature map, or the network is a transformer.
     """
-    attention = self_attention(graph)
-    if attention:
-        raise NoBlocksError(
-            f"the network is a transformer: it mixes all places of the picture by self-attention ({len(attention)} times, "
-            f"first in {describe(attention[0])}), so a place in its feature maps is no longer a place in the picture, "
-            "which SISE's masks rely on. In a hybrid, feature maps behind the last self-attention can be named with --layers"
-        )
+    _refuse_mixing(graph)
     found = candidates(graph)
     blocks: list[list[Candidate]] = []
     for index, candidate in enumerate(found):
@@ -127,6 +121,24 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
             "networks without feature maps (MLPs) cannot be explained by SISE."
         )
     return chosen
+
+
+def _refuse_mixing(graph: ir.Graph) -> None:
+    found = mixings(graph)
+    if not found:
+        return
+    kinds: dict[str, list[ir.Node]] = {}
+    for mixing in found:
+        kinds.setdefault(mixing.kind, []).append(mixing.node)
+    what = ", ".join(
+        f"{kind} ({len(nodes)} times, first in {describe(nodes[0])})" for kind, nodes in kinds.items()
+    )
+    family = "a transformer" if SELF_ATTENTION in kinds else "no CNN"
+    raise NoBlocksError(
+        f"the network is {family}: it mixes all places of the picture by {what}, so a place in its feature maps is no "
+        "longer a place in the picture, which SISE's masks rely on. In a hybrid, name feature maps in front of the first "
+        f"such layer with {option('layers')}"
+    )
 
 
 def choose_blocks(graph: ir.Graph, layers: Sequence[str] | None = None) -> list[Candidate]:

@@ -1,0 +1,298 @@
+"""How each operator carries the labels of axes on: see `axes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from sise_ort.exporter.axes import (
+    BATCH,
+    CHANNELS,
+    HEIGHT,
+    PLACES,
+    WIDTH,
+    Known,
+    Label,
+    Labels,
+    Part,
+    join,
+    kinds_of,
+    labels_of,
+    length_of,
+    lengths_of,
+    resized,
+    unknown_axis,
+    whole_axis,
+)
+from sise_ort.exporter.ops import attribute, constant_array
+from sise_ort.exporter.products import letters_of, product_of
+
+_KEPT = 0.75
+"""An axis of places that loses or wins less than a quarter at its ends (Slice, Pad) still spans the picture."""
+_WITHOUT_VALUES = frozenset("ArgMax ArgMin ConstantOfShape EyeLike NonZero Shape Size".split())
+# They may put any place's value anywhere.
+_SCATTERING = frozenset(
+    """Attention Col2Im Compress DFT GRU GatherElements GatherND GridSample GroupQueryAttention LSTM Loop MaxRoiPool
+    MaxUnpool MultiHeadAttention RNN ReverseSequence RoiAlign Scan ScatterElements ScatterND TopK Unique""".split()
+)
+_WINDOWS = frozenset("AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split())
+
+
+def label_axes(graph: ir.Graph) -> dict[ir.Value, Labels | None]:
+    """Label the axes of every tensor that depends on the image.
+
+    Parameters
+    ----------
+    graph : ir.Graph
+        In topological order, with shapes; its first input is the image [n, c, h, w].
+
+    Returns
+    -------
+    dict
+        Value to labels, one per axis; None where not even the rank is known. Tensors that are missing do not depend
+        on the image's values.
+    """
+    image = graph.inputs[0]
+    lengths = lengths_of(image)
+    start = None
+    if lengths is not None and len(lengths) == 4:
+        start = tuple(
+            whole_axis([kind], n) for kind, n in zip((BATCH, CHANNELS, HEIGHT, WIDTH), lengths, strict=True)
+        )
+    labels: dict[ir.Value, Labels | None] = {image: start}
+    for node in graph:
+        if node.op_type in _WITHOUT_VALUES or not any(v in labels for v in node.inputs):
+            continue
+        for value in node.outputs:
+            labels[value] = _result(node, value, labels)
+    return labels
+
+
+def _result(node: ir.Node, value: ir.Value, labels: Known) -> Labels | None:
+    lengths = lengths_of(value)
+    if lengths is None:
+        return None
+    rule = _RULES.get(node.op_type)
+    if node.op_type.startswith("Reduce"):
+        rule = _reduce
+    if node.op_type in _SCATTERING:
+        return _unknown(node, lengths, labels)
+    found = (rule or _broadcast)(node, lengths, labels)
+    if found is None or [length_of(label) for label in found] != lengths:
+        return _unknown(node, lengths, labels)
+    return found
+
+
+def _unknown(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels:
+    kinds: set[str] = set()
+    for value in node.inputs:
+        if value in labels:
+            found = labels[value]
+            kinds |= ANYTHING if found is None else {k for label in found for k in kinds_of(label)}
+    return tuple(unknown_axis(kinds, n) for n in lengths)
+
+
+def _broadcast(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """Operators that work on each element: the default."""
+    inputs = [labels[v] for v in node.inputs if v in labels]
+    if any(found is None or len(found) > len(lengths) for found in inputs):
+        return None
+    padded = [((),) * (len(lengths) - len(found)) + found for found in inputs if found is not None]
+    for found in padded:
+        if any(length_of(label) not in (1, n) for label, n in zip(found, lengths, strict=True)):
+            return None
+    return tuple(join([found[axis] for found in padded], n) for axis, n in enumerate(lengths))
+
+
+def _first(node: ir.Node, labels: Known) -> Labels | None:
+    return labels_of(node.inputs[0], labels)
+
+
+def _windows(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """Pooling: channels as they are, places at another size."""
+    source = _first(node, labels)
+    if source is None or len(source) != len(lengths):
+        return None
+    return (*source[:2], *(resized(label, n) for label, n in zip(source[2:], lengths[2:], strict=True)))
+
+
+def _convolve(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    source = _first(node, labels)
+    if source is None or len(source) != len(lengths):
+        return None
+    places = (resized(label, n) for label, n in zip(source[2:], lengths[2:], strict=True))
+    return (source[0], _learned(source[1], lengths[1]), *places)
+
+
+def _learned(summed: Label, length: int) -> Label:
+    """What a learned layer makes of the axis that it sums over."""
+    kinds = kinds_of(summed)
+    if kinds and CHANNELS not in kinds and kinds & PLACES:
+        return unknown_axis(kinds, length)
+    return whole_axis([CHANNELS], length)
+
+
+def _rearrange(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """DepthToSpace and SpaceToDepth."""
+    found = _windows(node, [*lengths[:1], 0, *lengths[2:]], labels)
+    return None if found is None else (found[0], whole_axis([CHANNELS], lengths[1]), *found[2:])
+
+
+def _transpose(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    source = _first(node, labels)
+    order = attribute(node, "perm", list(range(len(lengths)))[::-1])
+    return None if source is None else tuple(source[axis] for axis in order)
+
+
+def _reshape(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """Hand the parts out to the new axes in their order, split where a new axis ends inside one."""
+    source = _first(node, labels)
+    if source is None:
+        return None
+    if [length_of(label) for label in source] == list(lengths):
+        return source
+    waiting = [part for label in source for part in label if part.length > 1][::-1]
+    found: list[Label] = []
+    for length in lengths:
+        own: list[Part] = []
+        while length > 1:
+            if not waiting:
+                return None
+            part = waiting.pop()
+            if length % part.length == 0:
+                length //= part.length
+            elif part.length % length == 0:
+                inner = part.length // length
+                waiting.append(Part(part.axis, part.step, inner))
+                part = Part(part.axis, part.step * inner, length)
+                length = 1
+            else:
+                return None
+            own.append(part)
+        found.append(_merged(own))
+    return tuple(found)
+
+
+def _merged(parts: Sequence[Part]) -> Label:
+    """Neighbours that were one part before they were split are one again."""
+    found: list[Part] = []
+    for part in parts:
+        if found and found[-1].axis == part.axis and found[-1].step == part.step * part.length:
+            part = Part(part.axis, part.step, found.pop().length * part.length)
+        found.append(part)
+    return tuple(found)
+
+
+def _cut(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """Slice, Split and Pad: an axis that keeps most of its length still spans the picture."""
+    source = _first(node, labels)
+    if source is None or len(source) != len(lengths):
+        return None
+    steps: dict[int, int] = {}
+    if node.op_type == "Slice" and len(node.inputs) > 4:
+        axes, given = constant_array(node.inputs[3]), constant_array(node.inputs[4])
+        if axes is None or given is None:
+            return None
+        steps = {int(a) % len(source): int(s) for a, s in zip(axes.ravel(), given.ravel(), strict=True)}
+    found = []
+    for axis, (label, length) in enumerate(zip(source, lengths, strict=True)):
+        step, before = steps.get(axis, 1), length_of(label)
+        kept = length * abs(step) / before if before else 0.0
+        found.append(resized(label, length, moved=step < 0 or not _KEPT <= kept <= 1 / _KEPT))
+    return tuple(found)
+
+
+def _resize(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    source = _first(node, labels)
+    if source is None or len(source) != len(lengths):
+        return None
+    tiled = node.op_type == "Tile"
+    return tuple(
+        resized(label, n, moved=tiled and length_of(label) not in (1, n))
+        for label, n in zip(source, lengths, strict=True)
+    )
+
+
+def _concat(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    axis = int(attribute(node, "axis", 0)) % max(len(lengths), 1)
+    moving = [labels[v] for v in node.inputs if v in labels]
+    if any(found is None or len(found) != len(lengths) for found in moving):
+        return None
+    known = [found for found in moving if found is not None]
+    found = [join([one[i] for one in known], n) for i, n in enumerate(lengths)]
+    if len(known) == 1:
+        kept = length_of(known[0][axis]) / max(lengths[axis], 1)
+        found[axis] = resized(known[0][axis], lengths[axis], moved=kept < _KEPT)
+    else:
+        kinds = {kind for one in known for kind in kinds_of(one[axis])}
+        one = whole_axis if kinds <= {CHANNELS} or kinds == {BATCH} else unknown_axis
+        found[axis] = one(kinds, lengths[axis])
+    return tuple(found)
+
+
+def _gather(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    source, index = _first(node, labels), constant_array(node.inputs[1])
+    if source is None or index is None or node.inputs[0] not in labels:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(source)
+    if index.ndim == 0:
+        return (*source[:axis], *source[axis + 1 :])
+    if index.ndim != 1:
+        return None
+    before = length_of(source[axis])
+    steps = np.unique(np.diff(np.where(index < 0, index + before, index)))
+    even = len(steps) == 0 or (len(steps) == 1 and steps[0] > 0)
+    moved = not even or len(index) * (int(steps[0]) if len(steps) else 1) < _KEPT * before
+    return (*source[:axis], resized(source[axis], len(index), moved=moved), *source[axis + 1 :])
+
+
+def _reduce(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    source = _first(node, labels)
+    if source is None:
+        return None
+    axes = attribute(node, "axes")
+    if axes is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+        array = constant_array(node.inputs[1])
+        if array is None:
+            return None
+        axes = array.ravel().tolist()
+    if axes is None or len(axes) == 0:
+        axes = [] if attribute(node, "noop_with_empty_axes", 0) else range(len(source))
+    gone = {int(a) % len(source) for a in axes}
+    if attribute(node, "keepdims", 1):
+        return tuple(resized(label, 1) if i in gone else label for i, label in enumerate(source))
+    return tuple(label for i, label in enumerate(source) if i not in gone)
+
+
+def _multiply(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
+    """MatMul, Gemm and Einsum of two tensors."""
+    letters, product = letters_of(node), product_of(node, labels)
+    if letters is None or product is None or len(letters[-1]) != len(lengths):
+        return None
+    sides = [
+        dict(zip(names, labels_of(value, labels) or (), strict=True))
+        for value, names in zip(node.inputs[:2], letters[:2], strict=True)
+    ]
+    found = []
+    for name, length in zip(letters[-1], lengths, strict=True):
+        label = join([side[name] for side in sides if name in side], length)
+        if product.learned and not kinds_of(label) and length > 1:
+            label = _learned(product.summed, length)
+        found.append(label)
+    return tuple(found)
+
+
+_RULES: dict[str, Callable[[ir.Node, Sequence[int], Known], Labels | None]] = {
+    **dict.fromkeys(_WINDOWS, _windows),
+    **dict.fromkeys(["Conv", "ConvInteger", "ConvTranspose", "QLinearConv"], _convolve),
+    **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], _rearrange),
+    **dict.fromkeys(["Flatten", "Reshape", "Squeeze", "Unsqueeze"], _reshape),
+    **dict.fromkeys(["Pad", "Slice", "Split"], _cut),
+    **dict.fromkeys(["Resize", "Tile", "Upsample"], _resize),
+    **dict.fromkeys(["Einsum", "Gemm", "MatMul"], _multiply),
+    "Concat": _concat,
+    "Gather": _gather,
+    "Transpose": _transpose,
+}
