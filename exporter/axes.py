@@ -135,10 +135,50 @@ def join(found: Sequence[Label], length: int) -> Label:
 
 def resized(label: Label, length: int, *, moved: bool = False) -> Label:
     """An axis with another length: places that span the picture still do, unless they were `moved`."""
-    if length == length_of(label) and not moved:
-        return label
     place = place_axis(label)
+    if length == length_of(label) and not moved and (place is None or len(label) == 1):
+        return label
     if place is not None and not moved:
         return whole_axis([place], length)
     kinds = kinds_of(label)
     return whole_axis(kinds, length) if kinds == {CHANNELS} else unknown_axis(kinds, length)
+
+
+def handed_out(source: Sequence[Label], lengths: Sequence[int]) -> Labels | None:
+    """The parts of a tensor's axes as a Reshape hands them out to new ones, split where a new axis ends inside one.
+
+    Returns
+    -------
+    tuple of Label or None
+        None where a new axis ends where no part can be split.
+    """
+    waiting = [part for label in source for part in label if part.length > 1][::-1]
+    found: list[Label] = []
+    for length in lengths:
+        own: list[Part] = []
+        while length > 1:
+            if not waiting:
+                return None
+            part = waiting.pop()
+            if length % part.length == 0:
+                length //= part.length
+            elif part.length % length == 0:
+                inner = part.length // length
+                waiting.append(Part(part.axis, part.step, inner))
+                part = Part(part.axis, part.step * inner, length)
+                length = 1
+            else:
+                return None
+            own.append(part)
+        found.append(_merged(own))
+    return tuple(found)
+
+
+def _merged(parts: Sequence[Part]) -> Label:
+    """Neighbours that were one part before they were split are one again."""
+    found: list[Part] = []
+    for part in parts:
+        if found and found[-1].axis == part.axis and found[-1].step == part.step * part.length:
+            part = Part(part.axis, part.step, found.pop().length * part.length)
+        found.append(part)
+    return tuple(found)

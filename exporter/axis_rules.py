@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sise_ort.exporter.axes import (
+    ANYTHING,
     BATCH,
     CHANNELS,
     HEIGHT,
@@ -16,7 +18,7 @@ from sise_ort.exporter.axes import (
     Known,
     Label,
     Labels,
-    Part,
+    handed_out,
     join,
     kinds_of,
     labels_of,
@@ -115,15 +117,22 @@ def _windows(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | N
     source = _first(node, labels)
     if source is None or len(source) != len(lengths):
         return None
-    return (*source[:2], *(resized(label, n) for label, n in zip(source[2:], lengths[2:], strict=True)))
+    return (*source[:2], *_strided(source[2:], lengths[2:]))
+
+
+def _strided(source: Sequence[Label], lengths: Sequence[int]) -> list[Label]:
+    """Axes that a window slides over."""
+    return [
+        label if length_of(label) == n and len(label) < 2 else resized(label, n)
+        for label, n in zip(source, lengths, strict=True)
+    ]
 
 
 def _convolve(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
     source = _first(node, labels)
     if source is None or len(source) != len(lengths):
         return None
-    places = (resized(label, n) for label, n in zip(source[2:], lengths[2:], strict=True))
-    return (source[0], _learned(source[1], lengths[1]), *places)
+    return (source[0], _learned(source[1], lengths[1]), *_strided(source[2:], lengths[2:]))
 
 
 def _learned(summed: Label, length: int) -> Label:
@@ -135,9 +144,19 @@ def _learned(summed: Label, length: int) -> Label:
 
 
 def _rearrange(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
-    """DepthToSpace and SpaceToDepth."""
-    found = _windows(node, [*lengths[:1], 0, *lengths[2:]], labels)
-    return None if found is None else (found[0], whole_axis([CHANNELS], lengths[1]), *found[2:])
+    """DepthToSpace and SpaceToDepth, as the Reshape, Transpose and Reshape that define them."""
+    source, size = _first(node, labels), int(attribute(node, "blocksize", 1))
+    if source is None or len(source) != 4:
+        return None
+    n, c, h, w = (length_of(label) for label in source)
+    if node.op_type == "SpaceToDepth":
+        split, order = [n, c, h // size, size, w // size, size], [0, 3, 5, 1, 2, 4]
+    elif attribute(node, "mode", b"DCR") in (b"CRD", "CRD"):
+        split, order = [n, c // size**2, size, size, h, w], [0, 1, 4, 2, 5, 3]
+    else:
+        split, order = [n, size, size, c // size**2, h, w], [0, 3, 4, 1, 5, 2]
+    parts = handed_out(source, split)
+    return None if parts is None else handed_out([parts[i] for i in order], lengths)
 
 
 def _transpose(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
@@ -147,42 +166,10 @@ def _transpose(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels |
 
 
 def _reshape(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
-    """Hand the parts out to the new axes in their order, split where a new axis ends inside one."""
     source = _first(node, labels)
     if source is None:
         return None
-    if [length_of(label) for label in source] == list(lengths):
-        return source
-    waiting = [part for label in source for part in label if part.length > 1][::-1]
-    found: list[Label] = []
-    for length in lengths:
-        own: list[Part] = []
-        while length > 1:
-            if not waiting:
-                return None
-            part = waiting.pop()
-            if length % part.length == 0:
-                length //= part.length
-            elif part.length % length == 0:
-                inner = part.length // length
-                waiting.append(Part(part.axis, part.step, inner))
-                part = Part(part.axis, part.step * inner, length)
-                length = 1
-            else:
-                return None
-            own.append(part)
-        found.append(_merged(own))
-    return tuple(found)
-
-
-def _merged(parts: Sequence[Part]) -> Label:
-    """Neighbours that were one part before they were split are one again."""
-    found: list[Part] = []
-    for part in parts:
-        if found and found[-1].axis == part.axis and found[-1].step == part.step * part.length:
-            part = Part(part.axis, part.step, found.pop().length * part.length)
-        found.append(part)
-    return tuple(found)
+    return source if [length_of(label) for label in source] == list(lengths) else handed_out(source, lengths)
 
 
 def _cut(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
@@ -239,13 +226,25 @@ def _gather(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | No
     axis = int(attribute(node, "axis", 0)) % len(source)
     if index.ndim == 0:
         return (*source[:axis], *source[axis + 1 :])
-    if index.ndim != 1:
-        return None
     before = length_of(source[axis])
+    if index.ndim != 1:
+        split = _unfolded(source[axis], index)
+        return None if split is None else (*source[:axis], *split, *source[axis + 1 :])
     steps = np.unique(np.diff(np.where(index < 0, index + before, index)))
     even = len(steps) == 0 or (len(steps) == 1 and steps[0] > 0)
     moved = not even or len(index) * (int(steps[0]) if len(steps) else 1) < _KEPT * before
     return (*source[:axis], resized(source[axis], len(index), moved=moved), *source[axis + 1 :])
+
+
+def _unfolded(label: Label, index: NDArray[np.int64]) -> Sequence[Label] | None:
+    """An axis that is read as several: patches and the places in them (torch's unfold)."""
+    steps = [int(np.diff(index, axis=axis).flat[0]) if n > 1 else 0 for axis, n in enumerate(index.shape)]
+    order = sorted(range(index.ndim), key=lambda axis: -steps[axis])
+    sides = [index.shape[axis] for axis in order]
+    if not np.array_equal(index.transpose(order).ravel(), np.arange(length_of(label))):
+        return None
+    found = handed_out([label], sides)
+    return None if found is None else [found[order.index(axis)] for axis in range(index.ndim)]
 
 
 def _reduce(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sise_ort.errors import ExportError, GradientError, NoBlocksError
+from sise_ort.errors import ExportError, GradientError, NoBlocksError, option
 from sise_ort.exporter.attention import SELF_ATTENTION, mixings
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe

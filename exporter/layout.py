@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sise_ort.exporter.axes import BATCH, CHANNELS, HEIGHT, WIDTH, Label, Labels, kinds_of, place_axis
+from sise_ort.exporter.axes import BATCH, CHANNELS, HEIGHT, WIDTH, Labels, kinds_of, place_axis
 from sise_ort.exporter.axis_rules import label_axes
 
 Axes = tuple[int, int, int]
@@ -28,7 +28,7 @@ def map_axes(labels: Labels | None) -> Axes | None:
     """The axes of channels, height and width of a tensor of feature maps; None where it cannot be proven to be one.
 
     One axis must run over the rows and another over the columns of the picture, the first over the pictures, and the
-    last one left over channels, which may be windows of places folded into them.
+    last one left over channels alone: windows of places folded into channels are no maps.
     """
     if labels is None or len(labels) != 4 or not kinds_of(labels[0]) <= {BATCH}:
         return None
@@ -37,8 +37,4 @@ def map_axes(labels: Labels | None) -> Axes | None:
         return None
     height, width = places.index(HEIGHT, 1), places.index(WIDTH, 1)
     channels = 6 - height - width
-    return (channels, height, width) if _holds_channels(labels[channels]) else None
-
-
-def _holds_channels(label: Label) -> bool:
-    return all(part.is_window or not part.axis.kinds or CHANNELS in part.axis.kinds for part in label)
+    return (channels, height, width) if kinds_of(labels[channels]) <= {CHANNELS} else None
