@@ -1,0 +1,1 @@
+"""What benchmarks/fuzz.py tries: one file per kind of input."""
