@@ -59,7 +59,7 @@ class Ops:
         value = ir.Value(
             name=name, type=ir.TensorType(ir.DataType.from_numpy(data.dtype)), shape=ir.Shape(data.shape)
         )
-        value.const_value = ir.tensor(np.ascontiguousarray(data), name=name)
+        value.const_value = ir.tensor(np.asarray(data, order="C"), name=name)
         self.graph.register_initializer(value)
         return value
 

@@ -172,6 +172,8 @@ class NumpyOps:
         """Linear interpolation along some axes, half-pixel centres, edges repeated, no antialiasing."""
         if (mode, coordinate_transformation_mode) != ("linear", "half_pixel"):
             raise NotImplementedError(f"Resize {mode}, {coordinate_transformation_mode}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"Resize of {x.dtype}")
         for axis, size in zip(axes, sizes.tolist(), strict=True):
             matrix = hat_matrix(size, x.shape[axis]).astype(x.dtype)
             x = (
