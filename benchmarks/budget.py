@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 from pages import replace_part
 from paper_table import NETWORKS, processor
+from rows import Rows
 
 import sise_ort
 from sise_ort.explanation import Explanation
@@ -29,7 +30,6 @@ from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.runtime.evaluation.judge import METRICS as TITLES
 from sise_ort.runtime.evaluation.judge import Judge
-from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 from sise_ort.runtime.method import confidences
 from sise_ort.runtime.scoring import Job, Masks, score_one

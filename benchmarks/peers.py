@@ -30,12 +30,12 @@ import numpy as np
 import onnx
 from pages import replace_part
 from paper_table import NETWORKS, imagenet, processor
+from rows import Rows
 
 import sise_ort
 from sise_ort.files import file_name
 from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.evaluation.judge import Judge
-from sise_ort.runtime.evaluation.rows import Rows
 from sise_ort.runtime.evaluation.summary import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,11 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import Names, provider_option
+from sise_ort.cli.options import Names, batch_size_option, provider_option
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.evaluation import Evaluation, Summary, Variant
+
+MOST_PROBLEMS = 20
+"""Problems named on standard error; the page lists all."""
 
 
 @click.command("evaluate")
@@ -21,10 +27,13 @@ from sise_ort.cli.options import Names, provider_option
     required=True,
     nargs=2,
     metavar="KIND PATH",
-    help="voc, coco, severstal, imagenet or folder, and where it is.",
+    help="Kind of data set (voc, coco, severstal, imagenet or folder) and its folder.",
 )
 @click.option(
-    "--dataset-set", multiple=True, metavar="NAME=VALUE", help="An option of the data set. Repeatable."
+    "--dataset-set",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set an option of the data set, such as split=val. Repeatable.",
 )
 @click.option(
     "--methods", type=Names(), default="sise,gradcam", show_default=True, help="Methods to compare."
@@ -33,59 +42,87 @@ from sise_ort.cli.options import Names, provider_option
     "--mu",
     "mus",
     type=Names(),
-    default="0",
-    show_default=True,
     metavar="MU,…",
-    help='SISE: thresholds, also "adaptive".',
+    help='Thresholds to try with SISE, in [0, 1) or "adaptive" [0].',
 )
 @click.option(
     "--passes",
     type=Names(),
-    default="",
     metavar="N,…",
-    help="SISE with so many masks scored at most, at the first threshold.",
+    help="Budgets to try with SISE: score at most N masks, at the first threshold of --mu.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A method's parameter. Repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    help="Set a parameter of a method, such as rise.masks=2000. Repeatable.",
 )
-@click.option("--metrics", type=Names(), help="ebpg, miou, bbox, drop, increase, insertion, deletion [all].")
-@click.option("--limit", type=click.IntRange(1), help="Samples at most, chosen at random.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of that choice.")
+@click.option(
+    "--metrics",
+    type=Names(),
+    help="Metrics to compute, of ebpg, miou, bbox, drop, increase, insertion, deletion [all].",
+)
+@click.option("--limit", type=click.IntRange(1), help="Evaluate at most N samples, chosen at random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the random choice made by --limit.",
+)
 @click.option(
     "--class",
     "explain",
     type=click.Choice(["truth", "top"]),
     default="truth",
     show_default=True,
-    help="Which class is explained.",
+    help="Class to explain: the data set's (truth) or the network's top class (top).",
 )
 @click.option(
     "--class-map",
     type=click.Path(exists=True, dir_okay=False),
-    help="JSON: the data set's classes to the network's labels or indices.",
+    help="JSON file that maps the data set's classes to the network's labels or indices.",
 )
 @click.option(
-    "--steps", type=click.IntRange(1), default=32, show_default=True, help="Of insertion and deletion."
+    "--steps",
+    type=click.IntRange(1, 10_000),
+    default=32,
+    show_default=True,
+    help="Number of steps of insertion and deletion.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that share the cores."
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of processes that share the cores.",
 )
 @provider_option
-@click.option("--batch-size", type=click.IntRange(1), help="Network inputs scored at once.")
+@batch_size_option
 @click.option(
-    "--gallery", type=click.IntRange(0), default=12, show_default=True, help="Samples shown on the page."
+    "--gallery",
+    type=click.IntRange(0, 10_000),
+    default=12,
+    show_default=True,
+    help="Number of samples whose heat maps are shown on the page.",
 )
-@click.option("--report", "only_report", is_flag=True, help="Run nothing; report what is there.")
+@click.option("--report", "only_report", is_flag=True, help="Run nothing; write the report of what is there.")
 @click.option(
-    "-o", "--out", "folder", required=True, type=click.Path(file_okay=False), help="Folder to write."
+    "-o",
+    "--out",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Folder for rows and report.",
 )
 def command(
     bundle: str,
     dataset: tuple[str, str],
     dataset_set: tuple[str, ...],
     methods: list[str],
-    mus: list[str],
-    passes: list[str],
+    mus: list[str] | None,
+    passes: list[str] | None,
     settings: tuple[str, ...],
     metrics: list[str] | None,
     limit: int | None,
@@ -103,25 +140,22 @@ def command(
     """Compare methods on a data set: how good, at what price.
 
     Can be stopped and started again: what is done is not done twice, and more methods or samples can be added. Writes
-    rows.csv (a row per sample and method), summary.md, summary.json, plots and index.html. What cannot be used in the
-    data set is left out, counted and listed.
+    evaluation.sqlite (a row per sample and method), the same rows as rows.csv and rows.parquet, summary.md,
+    summary.json, plots and index.html. What cannot be used in the data set is left out, counted and listed.
 
     \b
     sise-ort evaluate voc.sise --dataset voc VOCdevkit/VOC2007 --methods sise,gradcam --mu 0,0.3,adaptive -o out
     sise-ort evaluate steel.sise --dataset severstal severstal --methods sise,rise --set rise.masks=2000 --limit 100 -o out
     """
-    from sise_ort.cli.console import print_table, say
+    from sise_ort.cli.console import say
+    from sise_ort.cli.options import pairs
     from sise_ort.datasets import open_dataset
-    from sise_ort.files import write_file
     from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise
-    from sise_ort.runtime.evaluation.plan import variants
 
-    options = {name: _value(text) for name, text in _pairs(dataset_set, "--dataset-set")}
+    options = {name: _value(text) for name, text in pairs(dataset_set, "--dataset-set").items()}
     plan = Plan(
         bundle=bundle,
-        variants=variants(
-            methods, [_value(mu) for mu in mus], _method_settings(settings), [_value(n) for n in passes]
-        ),
+        variants=_variants(methods, mus or [], passes or [], settings),
         metrics=tuple(metrics or METRICS),
         steps=steps,
         explain=explain,
@@ -137,7 +171,6 @@ def command(
             plan,
             data,
             folder,
-            dataset_options=options,
             limit=limit,
             seed=seed,
             workers=workers,
@@ -145,59 +178,63 @@ def command(
             progress=progress,
         )
     summary = summarise(found)
-    out = Path(folder)
-    write_file(out / "summary.json", summary.to_json().encode())
-    write_file(out / "summary.md", summary.to_markdown().encode())
-    plots = _plots(summary, out)
-    from sise_ort.cli.evaluation.page import page
+    _write(found, summary, Path(folder), f"{Path(bundle).stem} on {data.kind} ({data.root.resolve().name})")
+    _print(summary)
+    click.echo(Path(folder) / "index.html")
+    if not found.rows:
+        raise click.ClickException("no heat map could be judged; the report says why")
 
-    title = f"{Path(bundle).stem} on {data.kind} ({data.root.name})"
-    write_file(out / "index.html", page(found, summary, out, plots, title))
+
+def _write(found: Evaluation, summary: Summary, folder: Path, title: str) -> None:
+    """Write summary, plots and page."""
+    from sise_ort.cli.console import say
+    from sise_ort.cli.evaluation.page import page
+    from sise_ort.cli.evaluation.plots import write_plots
+    from sise_ort.files import write_file
+
+    write_file(folder / "summary.json", summary.to_json().encode("utf-8", "backslashreplace"))
+    write_file(folder / "summary.md", summary.to_markdown().encode("utf-8", "backslashreplace"))
+    try:
+        plots = write_plots(summary, folder)
+    except ImportError as error:
+        say(f"no plots: {error}; pip install 'sise-ort[evaluate]'")
+        plots = []
+    write_file(folder / "index.html", page(found, summary, folder, plots, title))
+
+
+def _print(summary: Summary) -> None:
+    """The table on standard output; statements and problems on standard error."""
+    from sise_ort.cli.console import print_table, say
+
     headers, rows = summary.cells(short=True)
     print_table(headers, rows, right=tuple(range(1, len(headers))))
     for words in summary.statements:
         say(words)
-    for words in summary.problems:
+    for words in summary.problems[:MOST_PROBLEMS]:
         say(f"left out: {words}")
-    if summary.problems:
-        say(f"{len(summary.problems)} problems; what they name was left out")
-    click.echo(out / "index.html")
+    if len(summary.problems) > MOST_PROBLEMS:
+        say(f"left out: {len(summary.problems) - MOST_PROBLEMS} more, listed in index.html")
 
 
-def _plots(summary: Any, folder: Path) -> list[Path]:
-    from sise_ort.cli.console import say
-    from sise_ort.cli.evaluation.plots import write_plots
-
-    try:
-        return write_plots(summary, folder)
-    except ImportError as error:
-        say(f"no plots: {error}; pip install 'sise-ort[evaluate]'")
-        return []
-
-
-def _pairs(words: tuple[str, ...], option: str) -> list[tuple[str, str]]:
+def _variants(
+    methods: list[str], mus: list[str], passes: list[str], settings: tuple[str, ...]
+) -> tuple[Variant, ...]:
+    """The methods with their parameters, from the command line's words."""
+    from sise_ort.cli.options import pairs
     from sise_ort.errors import ParameterError
-
-    found = []
-    for entry in words:
-        name, equals, value = entry.partition("=")
-        if not equals:
-            raise ParameterError(f"{option} {entry}: NAME=VALUE is needed")
-        found.append((name.strip(), value.strip()))
-    return found
-
-
-def _method_settings(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    from sise_ort.errors import ParameterError
+    from sise_ort.runtime.evaluation.plan import variants
     from sise_ort.runtime.methods import method_named
 
+    for flag, values in (("--mu", mus), ("--passes", passes)):
+        if values and "sise" not in methods:
+            raise ParameterError(f"{flag} is for method sise, which is not among --methods")
     found: dict[str, dict[str, Any]] = {}
-    for place, value in _pairs(settings, "--set"):
+    for place, value in pairs(settings, "--set", "METHOD.NAME=VALUE").items():
         method, dot, name = place.partition(".")
         if not dot:
             raise ParameterError(f"--set {place}={value}: METHOD.NAME=VALUE is needed")
         found.setdefault(method, {})[name] = method_named(method).parse(name, value)
-    return found
+    return variants(methods, [_value(mu) for mu in mus], found, [_value(number) for number in passes])
 
 
 def _value(text: str) -> Any:
@@ -218,13 +255,23 @@ def _class_map(path: str | None) -> dict[str, str | int]:
     if path is None:
         return {}
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not Path(path).is_file():
+            raise ParameterError(f"--class-map '{path}' is no regular file")
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ParameterError(f"--class-map '{path}' cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise ParameterError(f"--class-map '{path}' is nested too deeply") from error
     except ValueError as error:
-        raise ParameterError(f"--class-map {path}: it is not JSON ({error})") from error
+        if isinstance(error, ParameterError):
+            raise
+        raise ParameterError(f"--class-map '{path}' is not JSON: {error}") from error
     if not isinstance(found, dict) or any(
         isinstance(v, bool) or not isinstance(v, (int, str)) for v in found.values()
     ):
-        raise ParameterError(f'--class-map {path}: an object such as {{"1": "scratch", "2": 3}} is needed')
+        raise ParameterError(
+            f'--class-map \'{path}\': an object such as {{"1": "scratch", "2": 3}} is needed'
+        )
     return found
 
 
@@ -233,15 +280,15 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left on a terminal, else a line a minute."""
     from sise_ort.cli.console import progress_bar, say
 
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
 
-    def tell(done: int, everything: int) -> None:
-        nonlocal told
+    def report(done: int, everything: int) -> None:
+        nonlocal reported
         now = time.monotonic()
-        if now - told >= 60 or done == everything:
-            told = now
+        if now - reported >= 60 or done == everything:
+            reported = now
             left = (now - started) / done * (everything - done)
             say(f"{done} of {everything} samples, {left / 60:.0f} min left")
 
     with progress_bar("samples") as update:
-        yield update or tell
+        yield update or report

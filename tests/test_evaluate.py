@@ -6,10 +6,13 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,11 @@ import sise_ort
 from sise_ort import metrics
 from sise_ort.cli.main import main
 from sise_ort.datasets import open_dataset
-from sise_ort.errors import DatasetError, OutputError, ParameterError
-from sise_ort.runtime.evaluation import METRICS, Plan, Variant, evaluate, summarise
+from sise_ort.errors import DatasetError, ParameterError
+from sise_ort.runtime.evaluation import METRICS, Plan, Variant, evaluate, summarise, workers
 from sise_ort.runtime.evaluation.judge import Judge, blurred
 from sise_ort.runtime.evaluation.plan import variants
-from sise_ort.runtime.evaluation.rows import Rows
+from sise_ort.runtime.evaluation.store import DATABASE
 from sise_ort.runtime.evaluation.summary import interval
 
 
@@ -85,10 +88,35 @@ def evaluated(tiny_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPa
     return out
 
 
+def number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def rows_without_seconds(out: Path) -> list[dict[str, str]]:
+    with (out / "rows.csv").open(newline="") as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+def count_rows(out: Path) -> int:
+    """Rows in the database, 0 while there is none."""
+    try:
+        base = sqlite3.connect(f"{(out / DATABASE).as_uri()}?mode=ro", uri=True)
+        try:
+            return int(base.execute("SELECT count(*) FROM rows").fetchone()[0])
+        finally:
+            base.close()
+    except sqlite3.OperationalError:
+        return 0
+
+
 def without_seconds(out: Path) -> Any:
     summary = json.loads((out / "summary.json").read_text())
     for line in summary["lines"]:
         line.pop("seconds")
+    summary["statements"] = [words for words in summary["statements"] if "seconds" not in words]
     return summary
 
 
@@ -125,9 +153,13 @@ def test_rows_are_what_the_metrics_say(evaluated: Path, tiny_bundle: Path, pictu
     explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=4)
     result = explainer.explain(pictures / "ant/2.png", "ant", method="gradcam")
     truth = cv2.imread(str(pictures / "masks/ant/2.png"), cv2.IMREAD_GRAYSCALE) > 127
-    columns = (evaluated / "rows.csv").read_text().splitlines()[0].split(",")
-    rows = Rows(evaluated / "rows.csv", columns, write=False).all
-    (row,) = [r for r in rows if r["sample"] == "ant/2.png" and r["variant"] == "gradcam"]
+    with (evaluated / "rows.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    (row,) = [
+        {key: number(value) for key, value in r.items()}
+        for r in rows
+        if r["sample"] == "ant/2.png" and r["variant"] == "gradcam"
+    ]
     assert row["ebpg"] == pytest.approx(metrics.energy_pointing_game(result.frame_heatmap, truth), rel=1e-6)
     assert row["miou"] == pytest.approx(
         metrics.intersection_over_union(result.frame_heatmap, truth), rel=1e-6
@@ -179,31 +211,28 @@ def test_killed_and_started_again(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    rows = out / "rows.csv"
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if rows.is_file() and rows.read_bytes().count(b"\n") > 12:
-            break
+    while process.poll() is None and time.monotonic() < deadline and count_rows(out) < 12:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    before = rows.read_bytes()
-    assert 12 < before.count(b"\n") < 49
-    rows.write_bytes(
-        before[: before.rfind(b"\n") - 7]
-    )  # as if the machine had stopped in the middle of a line
-    kept = rows.read_bytes()[: rows.read_bytes().rfind(b"\n") + 1]
+    kept = count_rows(out)
+    assert 12 <= kept < 48 and not (out / "rows.csv").exists()
     result = run(*arguments(tiny_bundle, pictures, out, "--workers", workers))
     assert result.exit_code == 0, result.output
-    assert rows.read_bytes().startswith(kept)
-    lines = rows.read_text().splitlines()
-    assert len(lines) == 49 and len({tuple(line.split(",")[:2]) for line in lines[1:]}) == 48
+    rows = rows_without_seconds(out)
+    assert len({(row["sample"], row["variant"]) for row in rows}) == len(rows) == 48
     assert without_seconds(out) == without_seconds(evaluated)
+    for row, unbroken in zip(rows, rows_without_seconds(evaluated), strict=True):
+        assert row.pop("conditions") and unbroken.pop("conditions")
+        if workers == "1":
+            assert row == unbroken
+    assert sorted(p.name for p in out.rglob("*")) == sorted(p.name for p in evaluated.rglob("*"))
 
 
 def test_workers_end_with_their_parent(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sise_ort.cli.main",
-               *arguments(tiny_bundle, pictures, tmp_path / "out", "--workers", "2", "--set", "rise.masks=4000")]  # fmt: skip
+               *arguments(tiny_bundle, pictures, tmp_path / "out", "--workers", "2", "--steps", "2000")]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     children: list[int] = []
     deadline = time.monotonic() + 60
@@ -248,32 +277,20 @@ def test_more_methods_and_samples_later(
     ]
     few = run(*first, "--limit", "3")
     assert few.exit_code == 0
-    rows = (out / "rows.csv").read_text()
-    assert len(rows.splitlines()) == 1 + 3 - few.output.count("left out: ant/cut.png")
+    few_rows = rows_without_seconds(out)
+    assert len(few_rows) == 3 - few.output.count("left out: ant/cut.png")
     more = run(*first, "--limit", "5")
-    assert (out / "rows.csv").read_text().startswith(rows)
-    rows = (out / "rows.csv").read_text()
-    assert len(rows.splitlines()) == 1 + 5 - more.output.count("left out: ant/cut.png")
-    told = run(*arguments(tiny_bundle, pictures, out, "--report"))
-    assert told.exit_code == 0 and (out / "rows.csv").read_text() == rows
+    more_rows = rows_without_seconds(out)
+    assert len(more_rows) == 5 - more.output.count("left out: ant/cut.png")
+    assert all(row in more_rows for row in few_rows)
+    before = (out / DATABASE).read_bytes()
+    report = run(*arguments(tiny_bundle, pictures, out, "--report"))
+    assert (
+        report.exit_code == 0 and "not finished" in report.output and (out / DATABASE).read_bytes() == before
+    )
     result = run(*arguments(tiny_bundle, pictures, out))
     assert result.exit_code == 0, result.output
     assert without_seconds(out) == without_seconds(evaluated)
-
-
-def test_two_at_once_are_refused(tmp_path: Path) -> None:
-    with Rows(tmp_path / "rows.csv", ["sample", "ebpg"]) as rows:
-        rows.append([{"sample": "a", "ebpg": 1}])
-        with (tmp_path / "rows.csv").open("ab") as stream:
-            stream.write(b"b,")  # another process may be in the middle of a line
-        with pytest.raises(OutputError, match="another evaluation is writing"):
-            Rows(tmp_path / "rows.csv", ["sample", "ebpg"])
-        looked = Rows(tmp_path / "rows.csv", ["sample", "ebpg"], write=False)
-        assert looked.all == [{"sample": "a", "ebpg": 1.0}] and (tmp_path / "rows.csv").read_bytes().endswith(
-            b"b,"
-        )
-    with Rows(tmp_path / "rows.csv", ["sample", "ebpg"]) as rows:
-        assert len(rows.all) == 1 and (tmp_path / "rows.csv").read_bytes() == b"sample,ebpg\na,1\n"
 
 
 def test_nothing_to_report(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
@@ -281,15 +298,209 @@ def test_nothing_to_report(tiny_bundle: Path, pictures: Path, tmp_path: Path) ->
     assert result.exit_code == 2 and "nothing to report" in result.output and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--steps", "7"], "steps was 6 and is now 7"),
+        (["--class", "top"], "the class to explain was truth and is now top"),
+        (["--metrics", "ebpg"], 'metrics was ["ebpg", "miou"'),
+    ],
+)
 def test_other_settings_need_another_folder(
-    evaluated: Path, tiny_bundle: Path, sigmoid_bundle: Path, pictures: Path
+    evaluated: Path, tiny_bundle: Path, pictures: Path, more: list[str], words: str
 ) -> None:
-    rows = (evaluated / "rows.csv").read_bytes()
-    for more in (["--steps", "7"], ["--class", "top"], ["--metrics", "ebpg"]):
-        result = run(*arguments(tiny_bundle, pictures, evaluated, *more))
-        assert result.exit_code == 2 and "holds an evaluation with other settings" in result.output
-    assert "bundle_sha256" in run(*arguments(sigmoid_bundle, pictures, evaluated)).output
-    assert (evaluated / "rows.csv").read_bytes() == rows
+    before = {path: path.read_bytes() for path in evaluated.iterdir() if path.is_file()}
+    result = run(*arguments(tiny_bundle, pictures, evaluated, *more))
+    assert result.exit_code == 2 and "holds an evaluation with other settings" in result.output
+    assert words in result.output.replace("\n", " ")
+    assert {path: path.read_bytes() for path in evaluated.iterdir() if path.is_file()} == before
+
+
+def test_another_bundle_needs_another_folder(evaluated: Path, sigmoid_bundle: Path, pictures: Path) -> None:
+    result = run(*arguments(sigmoid_bundle, pictures, evaluated))
+    assert result.exit_code == 2 and "other settings: the bundle was" in result.output
+
+
+def test_an_export_with_another_fit_needs_another_folder(
+    tiny_onnx: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """The graphs are the same files; only the manifest says how pictures are brought to the network's size."""
+    bundle = tmp_path / "a.sise"
+    labels = ["ant", "bee", "c", "d"]
+    few = ("--methods", "gradcam", "--metrics", "ebpg", "-o", tmp_path / "out")
+    sise_ort.export(tiny_onnx, bundle, normalize="tf", labels=labels)
+    assert run("evaluate", bundle, "--dataset", "folder", pictures, *few).exit_code == 0
+    sise_ort.export(tiny_onnx, bundle, normalize="tf", labels=labels, fit="crop", force=True)
+    result = run("evaluate", bundle, "--dataset", "folder", pictures, *few)
+    assert result.exit_code == 2 and "other settings: the bundle was" in result.output
+
+
+def change_picture(root: Path) -> None:
+    shutil.copy(root / "ant" / "2.png", root / "ant" / "0.png")
+
+
+def change_bytes(root: Path) -> None:
+    """Another picture of the same size in bytes: written twice by the same encoder, uncompressed."""
+    path = root / "ant" / "flat.bmp"
+    path.write_bytes(path.read_bytes()[:-30] + bytes(30))
+
+
+def change_mask(root: Path) -> None:
+    cv2.imwrite(str(root / "masks" / "ant" / "0.png"), np.full((48, 64), 255, np.uint8))
+
+
+def add_picture(root: Path) -> None:
+    shutil.copy(root / "ant" / "0.png", root / "bee" / "new.png")
+
+
+def move_picture(root: Path) -> None:
+    (root / "ant" / "0.png").rename(root / "bee" / "0.png")
+
+
+@pytest.mark.parametrize("change", [change_picture, change_bytes, change_mask, add_picture, move_picture])
+def test_a_changed_data_set_needs_another_folder(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(pictures, root)
+    cv2.imwrite(str(root / "ant" / "flat.bmp"), np.full((32, 48, 3), 90, np.uint8))
+    few = ("--methods", "gradcam", "--metrics", "ebpg", "-o", tmp_path / "out")
+    assert run("evaluate", tiny_bundle, "--dataset", "folder", root, *few).exit_code == 0
+    moved = tmp_path / "elsewhere"
+    root.rename(moved)  # the same data set at another place is the same
+    assert run("evaluate", tiny_bundle, "--dataset", "folder", moved, *few).exit_code == 0
+    change(moved)
+    result = run("evaluate", tiny_bundle, "--dataset", "folder", moved, *few)
+    assert result.exit_code == 2 and "holds an evaluation with other settings" in result.output
+
+
+def test_nothing_is_written_among_pictures_or_into_the_bundle(tiny_bundle: Path, pictures: Path) -> None:
+    for folder in (pictures, pictures / "ant", tiny_bundle, tiny_bundle / "out"):
+        before = sorted(folder.rglob("*"))
+        result = run(*arguments(tiny_bundle, pictures, folder))
+        assert result.exit_code == 2 and "choose a folder elsewhere with -o" in result.output
+        assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "index.html", "summary.json", "gallery"])
+def test_foreign_files_stay(tiny_bundle: Path, pictures: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    result = run(*arguments(tiny_bundle, pictures, tmp_path))
+    assert result.exit_code == 2 and f"has {name} but no {DATABASE}" in result.output.replace("\n", " ")
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_of_version_0_1_is_refused(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sample,variant\n")
+    (tmp_path / "settings.json").write_text("{}")
+    result = run(*arguments(tiny_bundle, pictures, tmp_path))
+    assert result.exit_code == 2 and "an evaluation of sise-ort 0.1" in result.output.replace("\n", " ")
+    assert (tmp_path / "rows.csv").read_text() == "sample,variant\n" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_duplicates_count_once(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    words = (
+        "--methods",
+        "sise,sise,gradcam",
+        "--mu",
+        "0.9,0.9,.90",
+        "--passes",
+        "4,4",
+        "--metrics",
+        "drop,drop",
+    )
+    result = run(
+        "evaluate", tiny_bundle, "--dataset", "folder", pictures, *words, "--limit", "2", "-o", tmp_path / "o"
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert [line["variant"] for line in summary["lines"]] == [
+        "sise mu=0.9",
+        "sise mu=0.9 passes=4",
+        "gradcam",
+    ]
+    assert summary["metrics"] == ["drop"]
+
+
+def test_a_killed_worker_costs_its_sample_alone(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is killed while it explains; its sample is a problem, the others are done, the next run does it."""
+    plan = Plan(
+        str(tiny_bundle),
+        variants(["rise"], settings={"rise": {"masks": 300}}),
+        ("drop",),
+        provider="cpu",
+        batch_size=4,
+    )
+    data = open_dataset("folder", pictures)
+    killed: list[str] = []
+    give = workers._Crew._give
+
+    def give_and_kill(crew: Any, task: Any) -> None:
+        give(crew, task)
+        if task.sample.name == "bee/1.png" and not killed:
+            killed.append(task.sample.name)
+            (process,) = [p for p, own in crew._busy.values() if own is task]
+            os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(workers._Crew, "_give", give_and_kill)
+    first = evaluate(plan, data, tmp_path / "out", workers=2)
+    assert killed == ["bee/1.png"]
+    assert len(first.rows) == 7 and "bee/1.png" not in {row["sample"] for row in first.rows}
+    assert any(
+        "bee/1.png: the process that evaluated it was killed by SIGKILL" in str(p) for p in first.problems
+    )
+    second = evaluate(plan, data, tmp_path / "out", workers=2)
+    assert len(second.rows) == 8 and not any("SIGKILL" in str(p) for p in second.problems)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_keeps_what_was_found(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sise_ort.cli.main",
+               *arguments(tiny_bundle, pictures, out, "--workers", "2", "--steps", "1000")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and count_rows(out) < 12:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and "Traceback" not in errors
+    assert 12 <= count_rows(out) < 48
+    assert {path.name for path in out.iterdir()} <= {DATABASE, "gallery"}
+
+
+def test_when_every_sample_fails_the_report_says_so(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    (root / "ant").mkdir(parents=True)
+    shutil.copy(pictures / "ant" / "cut.png", root / "ant")
+    result = run(*arguments(tiny_bundle, root, tmp_path / "out"))
+    assert result.exit_code == 1 and "no heat map could be judged" in result.output
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "all 1 samples failed" in page and "ant/cut.png" in page
+    again = run(*arguments(tiny_bundle, root, tmp_path / "out", "--report"))
+    assert again.exit_code == 1 and "cut.png" in again.output
+
+
+def test_names_that_are_no_text(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    """File names in Linux are bytes; markup and line ends in a name stay what they are."""
+    root = tmp_path / "data"
+    (root / "ant").mkdir(parents=True)
+    names = [b"caf\xe9.png", b"<b>&amp;.png", b"a\nb\x1b[31m.png", "👩‍🔧 'x' \"y\".png".encode()]
+    for name in names:
+        (root / "ant" / os.fsdecode(name)).write_bytes((pictures / "ant" / "0.png").read_bytes())
+    few = ("--methods", "gradcam", "--metrics", "drop", "-o", tmp_path / "out")
+    for _ in range(2):
+        result = run("evaluate", tiny_bundle, "--dataset", "folder", root, *few)
+        assert result.exit_code == 0, result.output
+        assert len(rows_without_seconds(tmp_path / "out")) == 4
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<b>" not in page and page.count("<figure") == 8 and "&lt;b&gt;&amp;amp;.png" in page
 
 
 def test_the_top_class(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
@@ -353,7 +564,17 @@ def test_raw_scores_have_no_drop(tiny_onnx: Path, pictures: Path, tmp_path: Path
         (["--methods", "sise,grad"], "no method 'grad'; did you mean gradcam"),
         (["--mu", "2"], "mu is 2"),
         (["--set", "rise=3"], "METHOD.NAME=VALUE is needed"),
-        (["--set", "rise.masks=many"], "masks is 'many', not a whole number"),
+        (["--set", "rise.seed=many"], "seed is 'many', not a whole number"),
+        (["--set", "rise.masks=50"], "--set gives rise.masks twice: 40 and 50"),
+        (["--set", "sise.mu=0.5"], "--mu and --set mu= contradict each other"),
+        (["--passes", "8", "--set", "sise.passes=9"], "--passes and --set passes= contradict each other"),
+        (["--methods", "rise"], "--mu is for method sise"),
+        (["--passes", "many"], "--passes 'many' is not a whole number of at least 0"),
+        (["--steps", "1000000"], "1000000 is not in the range"),
+        (["--gallery", "-1"], "-1 is not in the range"),
+        (["--workers", "1000000"], "--workers 1000000 is not a whole number from 1 to"),
+        (["--limit", "0"], "0 is not in the range"),
+        (["--class-map", os.devnull], "is no regular file"),
         (["--set", "fullgrad.x=1"], "has no parameter 'x'"),
         (["--set", "ablationcam.x"], "NAME=VALUE is needed"),
         (["--metrics", "ebpg,iou"], "no metric 'iou'"),
@@ -363,6 +584,7 @@ def test_raw_scores_have_no_drop(tiny_onnx: Path, pictures: Path, tmp_path: Path
 def test_wrong_usage(tiny_bundle: Path, pictures: Path, tmp_path: Path, more: list[str], words: str) -> None:
     result = run(*arguments(tiny_bundle, pictures, tmp_path / "out", *more))
     assert result.exit_code == 2 and words in result.output.replace("\n", " "), result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_method_without_its_graph_is_refused_before_anything_runs(
@@ -373,25 +595,6 @@ def test_a_method_without_its_graph_is_refused_before_anything_runs(
         "\n", " "
     )
     assert not (tmp_path / "out").exists()
-
-
-def test_a_full_disk_keeps_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = Rows(tmp_path / "rows.csv", ["sample", "variant", "ebpg"])
-    rows.append([{"sample": 'a, "b"\nc', "variant": "v", "ebpg": 0.1}])
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OutputError, match="No space left on device; what was found before is kept"):
-            rows.append([{"sample": "x", "variant": "v", "ebpg": math.nan}])
-    rows.close()
-    assert Rows(tmp_path / "rows.csv", ["sample", "variant", "ebpg"], write=False).all[0] == {
-        "sample": 'a, "b"\nc', "variant": "v", "ebpg": 0.1,
-    }  # fmt: skip
-    with pytest.raises(OutputError, match="has the columns sample, variant, ebpg"):
-        Rows(tmp_path / "rows.csv", ["sample", "variant", "miou"], write=False)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:

@@ -26,6 +26,7 @@ ONLY_IN = {
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},
     "matplotlib": {"cli/evaluation/plots.py"},
+    "pyarrow": {"runtime/evaluation/tables.py"},
     "jinja2": {"sise_ort/pages/rendering.py"},
     "markupsafe": {"sise_ort/pages/rendering.py"},
 }
@@ -185,15 +186,12 @@ def test_a_circle_is_found() -> None:
 # Functions ------------------------------------------------------------------------------------------
 
 LONG = {
-    "cli/evaluate.py:command",
     "exporter/export.py:export_bundle",
-    "runtime/evaluation/run.py:evaluate",
 }
 """Functions over 60 lines that are still to be divided; nothing may be added."""
 WIDE = {
     "exporter/export.py:export_bundle",
     "runtime/budget.py:AnytimeScoring.__init__",
-    "runtime/evaluation/run.py:evaluate",
 }
 """Signatures over 8 parameters that are still to become objects; nothing may be added."""
 

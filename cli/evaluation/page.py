@@ -11,8 +11,8 @@ from sise_ort.frame import read_frame
 from sise_ort.pages import Figure, Section, render
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.plan import file_key
-from sise_ort.runtime.evaluation.rows import Row
-from sise_ort.runtime.evaluation.run import GALLERY, Evaluation
+from sise_ort.runtime.evaluation.run import Evaluation
+from sise_ort.runtime.evaluation.store import GALLERY, Row
 from sise_ort.runtime.evaluation.summary import Summary, left_out
 
 WIDE = 2.5

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from sise_ort.errors import ParameterError
+import numpy as np
+
+from sise_ort import __version__
+from sise_ort.errors import ParameterError, option
 from sise_ort.formulas.selection import check_mu
 from sise_ort.runtime.evaluation.judge import METRICS
-from sise_ort.runtime.method import whole_number
 from sise_ort.runtime.methods import method_named
+
+MOST_STEPS = 10_000
+MOST_PICTURES = 10_000
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with its parameters; name : as in tables, such as "sise mu=0.3"."""
+    """A method with its parameters.
+
+    Attributes
+    ----------
+    method : str
+        The method's name.
+    parameters : mapping
+        All its parameters, defaults included.
+    """
 
     method: str
     parameters: Mapping[str, Any]
 
     @property
     def name(self) -> str:
+        """The variant in tables: ``sise mu=0.3``; other parameters are named where they are not the default."""
         defaults = method_named(self.method).defaults
         words = [
             f"{key}={_words(value)}"
@@ -35,6 +47,7 @@ class Variant:
 
     @property
     def title(self) -> str:
+        """The variant as papers write it: ``SISE, μ = 0.3``."""
         rest = self.name.removeprefix(self.method).strip()
         title = method_named(self.method).title
         if rest == "mu=adaptive":
@@ -44,49 +57,111 @@ class Variant:
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, tuple):
+    """A parameter's value; different values have different words."""
+    if isinstance(value, (tuple, list)):
         return ",".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, (float, np.floating)) else str(value)
 
 
 def variants(
     methods: Sequence[str],
-    mus: Sequence[float | str],
-    settings: Mapping[str, Mapping[str, Any]],
+    mus: Sequence[float | str] = (),
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     passes: Sequence[int] = (),
 ) -> tuple[Variant, ...]:
-    """The methods with their parameters; SISE once for every μ, and with the first of them for every budget of passes.
+    """List the methods with their parameters, each once.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Names of methods.
+    mus : sequence
+        SISE's thresholds; SISE is listed once for each, and at its default without any.
+    settings : mapping
+        Parameters by method.
+    passes : sequence of int
+        SISE's budgets; SISE at the first threshold is listed once more for each.
+
+    Returns
+    -------
+    tuple of Variant
 
     Raises
     ------
-    ParameterError : no such method or parameter, or one given for a method that is not asked for.
+    ParameterError
+        No such method or parameter, one given for a method that is not asked for, or one given twice.
     """
     known = {name: method_named(name) for name in methods}
+    settings = settings or {}
     for name in settings:
         if name not in known:
             raise ParameterError(f"parameters are given for method {name}, which is not among the methods")
     found: list[Variant] = []
     for name, method in known.items():
         given = settings.get(name, {})
-        if name != "sise":
-            found.append(Variant(name, method.complete(given)))
-            continue
-        sets: list[dict[str, Any]] = [{"mu": check_mu(mu)} for mu in mus]
-        sets += [{"mu": check_mu(mus[0]), "passes": whole_number("passes", n, 0)} for n in passes]
-        found += [Variant(name, method.complete({**own, **given})) for own in sets]
+        own = _sise_parameters(given, mus, passes) if name == "sise" else [{}]
+        found += [Variant(name, method.complete({**more, **given})) for more in own]
     if not found:
-        raise ParameterError("no methods are given")
-    return tuple(found)
+        raise ParameterError(f"no methods are given with {option('methods')}")
+    return tuple({variant.name: variant for variant in found}.values())
+
+
+def _sise_parameters(
+    given: Mapping[str, Any], mus: Sequence[float | str], passes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The parameters of every SISE, besides those given for all of them."""
+    for name, values in (("mu", mus), ("passes", passes)):
+        if values and name in given:
+            raise ParameterError(
+                f"{option(name)} and {option('method.' + name)} contradict each other; keep one of them"
+            )
+    thresholds: list[dict[str, Any]] = [{"mu": check_mu(mu)} for mu in mus] or [{}]
+    budgets = [bounded("passes", number, 0) for number in passes]
+    return [*thresholds, *({**thresholds[0], "passes": number} for number in budgets)]
+
+
+def bounded(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return a whole number.
+
+    Raises
+    ------
+    ParameterError
+        It is none, or lies below `low` or above `high`.
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ParameterError(f"{option(name)} {value!r} is not a whole number {bounds}")
+    return int(value)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a worker needs to know.
+    """Everything that a worker needs to know.
 
-    bundle : folder. variants : methods and parameters. metrics : names. steps : of insertion and deletion.
-    explain : "truth" (the data set's class; the top class where it has none) or "top".
-    class_map : from the data set's classes to labels or indices of the network.
-    gallery : overlays are kept of so many samples.
+    Attributes
+    ----------
+    bundle : str
+        The bundle's folder.
+    variants : tuple of Variant
+        Methods with their parameters; each counts once.
+    metrics : tuple of str
+        Names of `METRICS`; each counts once.
+    steps : int
+        Steps of insertion and deletion.
+    explain : str
+        "truth" explains the data set's class (the top class where it has none), "top" the network's top class.
+    class_map : mapping
+        From the data set's classes to labels or indices of the network.
+    provider, batch_size, threads
+        As for `sise_ort.load`.
+    gallery : int
+        Number of samples whose overlays are kept.
+
+    Raises
+    ------
+    ParameterError
+        A value is out of range.
     """
 
     bundle: str
@@ -101,44 +176,45 @@ class Plan:
     gallery: int = 12
 
     def __post_init__(self) -> None:
+        unique = tuple({variant.name: variant for variant in self.variants}.values())
+        object.__setattr__(self, "variants", unique)
+        object.__setattr__(self, "metrics", tuple(dict.fromkeys(self.metrics)))
         for name in self.metrics:
             if name not in METRICS:
                 raise ParameterError(f"there is no metric '{name}'; there are {', '.join(METRICS)}")
         if not self.metrics:
-            raise ParameterError("no metrics are given")
+            raise ParameterError(f"no metrics are given with {option('metrics')}")
+        if not self.variants:
+            raise ParameterError(f"no methods are given with {option('methods')}")
         if self.explain not in ("truth", "top"):
-            raise ParameterError(f'explain is {self.explain!r}; it must be "truth" or "top"')
-        whole_number("steps", self.steps)
-        whole_number("gallery", self.gallery, 0)
+            raise ParameterError(f'{option("explain")} {self.explain!r} must be "truth" or "top"')
+        bounded("steps", self.steps, 1, MOST_STEPS)
+        bounded("gallery", self.gallery, 0, MOST_PICTURES)
 
-    def settings(self, bundle_sha256: str, dataset: Mapping[str, Any]) -> dict[str, Any]:
-        """What must not change when an evaluation goes on: all but methods, limit and the machine's part."""
+    def settings(self, bundle_digest: str, dataset_digest: str, provider: str) -> dict[str, Any]:
+        """What must not change when rows are added, by name in words: all but methods, limit and the machine's part.
+
+        Parameters
+        ----------
+        bundle_digest : str
+            Of everything in the bundle.
+        dataset_digest : str
+            Of everything that the data set says.
+        provider : str
+            The execution provider in use; seconds of several say nothing beside one another.
+        """
         return {
-            "bundle_sha256": bundle_sha256,
-            "dataset": dict(dataset),
+            "the bundle": bundle_digest,
+            "the data set": dataset_digest,
+            "the class to explain": self.explain,
+            "the class map": dict(self.class_map),
             "metrics": list(self.metrics),
             "steps": self.steps,
-            "explain": self.explain,
-            "class_map": dict(self.class_map),
+            "the provider": provider,
+            "sise-ort": __version__,
         }
 
 
-def same_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder whose evaluation was another one.
-
-    Raises
-    ------
-    ParameterError : names the first setting that differs.
-    """
-    new = json.loads(json.dumps(new))
-    for key in {**old, **new}:
-        if old.get(key) != new.get(key):
-            raise ParameterError(
-                f"'{folder}' holds an evaluation with other settings ({key}: {old.get(key)}, now {new.get(key)}): "
-                "choose another folder, or delete that one"
-            )
-
-
 def file_key(words: str) -> str:
-    """A short name for files that belongs to these words alone."""
-    return hashlib.sha256(words.encode()).hexdigest()[:16]
+    """Return a short file name that belongs to these words alone."""
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:16]

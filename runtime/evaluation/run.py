@@ -1,36 +1,45 @@
-"""Evaluating: which samples are still to be done, and what is kept of them."""
+"""Evaluating: what is still to be done, and what is kept of it."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from sise_ort.bundle import bundle_digest
 from sise_ort.datasets.dataset import Dataset, Problem, Sample
-from sise_ort.errors import DatasetError, ParameterError, TargetError
-from sise_ort.files import write_file
-from sise_ort.runtime.evaluation.plan import Plan, same_settings
-from sise_ort.runtime.evaluation.rows import Row, Rows
-from sise_ort.runtime.evaluation.work import Task, outcomes
+from sise_ort.errors import ParameterError, option
+from sise_ort.runtime.evaluation.plan import Plan, bounded
+from sise_ort.runtime.evaluation.samples import Selection, dataset_digest, fingerprint, select
+from sise_ort.runtime.evaluation.store import DATABASE, GALLERY, Row, Store
+from sise_ort.runtime.evaluation.tables import write_tables
+from sise_ort.runtime.evaluation.work import Task, sample_files
+from sise_ort.runtime.evaluation.workers import outcomes
 from sise_ort.runtime.explainer import Explainer
-from sise_ort.runtime.method import whole_number
 from sise_ort.runtime.methods import method_named
 
-SETTINGS, ROWS, GALLERY = "settings.json", "rows.csv", "gallery"
 Progress = Callable[[int, int], None]
+MOST_WORKERS = 4 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """samples : those evaluated, in order. rows : by sample, then variant. problems : everything left out, and why.
-    statements : what was read and how."""
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    plan : Plan
+        What was asked for.
+    samples : list of Sample
+        The samples evaluated, in the order of the data set.
+    rows : list of dict
+        One per sample and variant, in their order.
+    problems : list of Problem
+        What was left out, and why.
+    statements : list of str
+        What was read and how.
+    """
 
     plan: Plan
     samples: list[Sample]
@@ -39,19 +48,11 @@ class Evaluation:
     statements: list[str]
 
 
-def columns(plan: Plan) -> list[str]:
-    return [
-        "sample", "variant", "label", "target", "confidence", *plan.metrics,
-        "tied", "forward_passes", "backward_passes", "seconds", "notes",
-    ]  # fmt: skip
-
-
 def evaluate(
     plan: Plan,
     dataset: Dataset,
     folder: str | Path,
     *,
-    dataset_options: dict[str, Any] | None = None,
     limit: int | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -62,105 +63,165 @@ def evaluate(
 
     Parameters
     ----------
-    plan, dataset : what is done to what. dataset_options : what the data set was opened with.
-    folder : takes settings.json, rows.csv (appended after every sample) and gallery/.
-    limit : so many samples at most, chosen at random; more can be asked for later.
-    seed : of that choice.
-    workers : processes; each has its share of the cores. They help where a method does much besides running the
-        network (extremal-perturbation), not elsewhere.
-    only_report : run nothing, return what is there.
-    progress : called with (samples done, samples in all).
+    plan : Plan
+        Bundle, methods and metrics.
+    dataset : Dataset
+        Pictures and what is known of them.
+    folder : str or Path
+        Takes ``evaluation.sqlite`` (rows, kept after every sample), ``gallery/``, ``rows.csv`` and ``rows.parquet``.
+    limit : int or None
+        Number of samples at most, chosen at random; a later call may ask for more.
+    seed : int
+        Seed of that choice.
+    workers : int
+        Number of processes, which share the cores. They help where a method does much besides running the network
+        (extremal-perturbation), not elsewhere. A script that asks for several needs ``if __name__ == "__main__":``.
+    only_report : bool
+        Run nothing, return what is there.
+    progress : callable or None
+        Called with (samples done, samples in all).
+
+    Returns
+    -------
+    Evaluation
 
     Raises
     ------
-    ParameterError : the folder holds an evaluation with other settings.
-    DatasetError : no sample's class is known to the network.
-    OutputError : the folder cannot be written. Rows that were found before are kept.
+    ParameterError
+        The folder holds an evaluation with other settings, or other files of the same names.
+    DatasetError
+        The network knows no class of the data set.
+    OutputError
+        The folder cannot be written, or another process is writing to it. Rows that were found before are kept.
     """
     folder = Path(folder)
-    workers = whole_number("workers", workers)
-    if limit is not None:
-        limit = whole_number("limit", limit)
+    workers = bounded("workers", workers, 1, MOST_WORKERS)
+    seed = bounded("seed", seed, 0)
+    limit = None if limit is None else bounded("limit", limit, 1)
+    _check_places(plan, dataset, folder)
+    if only_report and not (folder / DATABASE).is_file():
+        raise ParameterError(f"there is nothing to report: '{folder}' has no {DATABASE}")
     if workers > 1 and plan.threads is None:
         plan = replace(plan, threads=max(1, (os.cpu_count() or 1) // workers))
-    explainer = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads)
-    lacking = [v.method for v in plan.variants if v.method not in explainer.methods]
-    if lacking:
-        method_named(lacking[0]).require(explainer.manifest, [])
-    facts = {
-        "kind": dataset.kind,
-        "root": str(dataset.root.resolve()),
-        **(dataset_options or {}),
-        "seed": seed,
-    }
-    if only_report and not (folder / ROWS).is_file():
-        raise ParameterError(f"there is nothing to report: '{folder}' has no {ROWS}")
-    _keep_settings(folder, plan.settings(bundle_digest(explainer.manifest), facts))
-    samples, strangers = _known(explainer, plan, dataset)
-    problems = [*dataset.problems, *_unknown_classes(explainer, dataset, samples, strangers)]
-    truths: dict[Path, dict[int | None, Sample]] = {}
-    if plan.explain == "top":
-        truths = _by_class(samples)
-        pictures = dict.fromkeys(sample.picture for sample in dataset.samples)
-        samples = [Sample(dataset.name_of(picture), picture, None) for picture in pictures]
-    if limit is not None and limit < len(samples):
-        chosen = np.random.default_rng(seed).permutation(len(samples))[:limit]
-        samples = [samples[i] for i in sorted(chosen)]
-    if len({s.name for s in samples}) < len(samples):
-        raise DatasetError(f"two samples of '{dataset.root}' have the same name")
-    with Rows(folder / ROWS, columns(plan), write=not only_report) as rows:
-        done = {(row["sample"], row["variant"]) for row in rows.all}
-        tasks = []
-        for place, sample in enumerate(samples):
-            missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
-            gallery = folder / GALLERY if place < plan.gallery else None
-            if missing:
-                tasks.append(Task(sample, missing, gallery, truths.get(sample.picture, {})))
-        met: list[Problem] = []
-        if not only_report:
-            for number, outcome in enumerate(outcomes(explainer, plan, tasks, workers), 1):
-                rows.append(outcome.rows)
-                met += outcome.problems
-                if progress is not None:
-                    progress(number, len(tasks))
-    place_of = {sample.name: i for i, sample in enumerate(samples)}
+    with Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads) as explainer:
+        for variant in plan.variants:
+            method_named(variant.method).require(explainer.manifest, [])
+        selection = select(explainer, plan, dataset, limit, seed)
+        settings = plan.settings(
+            bundle_digest(explainer.manifest), dataset_digest(dataset), explainer.provider
+        )
+        parameters = {variant.name: variant.parameters for variant in plan.variants}
+        with Store(folder, settings, parameters, write=not only_report) as store:
+            _check_files(store, selection, folder)
+            tasks = _tasks(plan, selection, store.rows(), folder / GALLERY)
+            notes: list[str] = []
+            if only_report:
+                if tasks:
+                    notes = [f"not finished: {len(tasks)} samples have not been through all methods"]
+            else:
+                conditions = _conditions(explainer, plan, workers)
+                for number, outcome in enumerate(outcomes(explainer, plan, tasks, workers, conditions), 1):
+                    store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
+                    if progress is not None:
+                        progress(number, len(tasks))
+                notes = write_tables(store.rows(), store.columns, folder)
+            rows = _in_order(plan, selection.samples, store.rows())
+            met = store.problems()
+        statements = [
+            *_statements(explainer, plan, dataset, selection, seed),
+            *notes,
+            *_remarks(rows, selection),
+        ]
+    problems = [p for sample in selection.samples for p in met.get(sample.name, [])]
+    return Evaluation(
+        plan, selection.samples, rows, [*dataset.problems, *selection.problems, *problems], statements
+    )
+
+
+def _check_places(plan: Plan, dataset: Dataset, folder: Path) -> None:
+    """Refuse to write among the data set's pictures or into the bundle.
+
+    Raises
+    ------
+    ParameterError
+    """
+    place = folder.resolve()
+    for other, words in ((dataset.root, "the data set"), (Path(plan.bundle), "the bundle")):
+        if place.is_relative_to(other.resolve()):
+            raise ParameterError(
+                f"'{folder}' lies in {words}: choose a folder elsewhere with {option('folder')}"
+            )
+
+
+def _check_files(store: Store, selection: Selection, folder: Path) -> None:
+    """Check that the files of samples that have rows are as they were.
+
+    Raises
+    ------
+    ParameterError
+        One has changed.
+    """
+    before = store.files()
+    for sample in selection.samples:
+        if sample.name not in before:
+            continue
+        paths = sample_files(Task(sample, (), None, selection.truths.get(sample.picture, {})))
+        for path, old in zip(paths, before[sample.name], strict=False):
+            if fingerprint(path, old)[2] != old[2]:
+                raise ParameterError(
+                    f"'{folder}' holds an evaluation with other settings: '{path}' has changed since it was evaluated. "
+                    f"Choose another folder with {option('folder')}"
+                )
+
+
+def _tasks(plan: Plan, selection: Selection, rows: Sequence[Row], gallery: Path) -> list[Task]:
+    """What is still to be done."""
+    done = {(row["sample"], row["variant"]) for row in rows}
+    found = []
+    for place, sample in enumerate(selection.samples):
+        missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
+        if missing:
+            shown = gallery if place < plan.gallery else None
+            found.append(Task(sample, missing, shown, selection.truths.get(sample.picture, {})))
+    return found
+
+
+def _in_order(plan: Plan, samples: Sequence[Sample], rows: Sequence[Row]) -> list[Row]:
+    """The plan's rows by sample, then variant."""
+    places = {sample.name: i for i, sample in enumerate(samples)}
     order = {variant.name: i for i, variant in enumerate(plan.variants)}
-    kept = [row for row in rows.all if row["sample"] in place_of and row["variant"] in order]
-    kept.sort(key=lambda row: (place_of[row["sample"]], order[row["variant"]]))
-    statements = _statements(explainer, plan, dataset, samples, limit, seed)
-    if only_report and tasks:
-        statements.append(f"not finished: {len(tasks)} samples have not been through all methods yet")
-    return Evaluation(plan, samples, kept, problems + sorted(met, key=str), statements)
+    kept = [row for row in rows if row["sample"] in places and row["variant"] in order]
+    return sorted(kept, key=lambda row: (places[row["sample"]], order[row["variant"]]))
+
+
+def _conditions(explainer: Explainer, plan: Plan, workers: int) -> str:
+    """What seconds depend on, in words."""
+    facts = explainer.model.facts()
+    threads = plan.threads or os.cpu_count() or 1
+    words = f"onnxruntime {facts['onnxruntime']} on {facts['provider']}, batches of {facts['batch_size']}, "
+    words += f"{threads} {'thread' if threads == 1 else 'threads'}"
+    return words + (f" in each of {workers} processes" if workers > 1 else "")
 
 
 def _statements(
-    explainer: Explainer,
-    plan: Plan,
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    limit: int | None,
-    seed: int,
+    explainer: Explainer, plan: Plan, dataset: Dataset, selection: Selection, seed: int
 ) -> list[str]:
-    spec, fit = explainer.manifest.input, explainer.manifest.fit
+    """What was read and how."""
+    spec, manifest = explainer.manifest.input, explainer.manifest
+    chosen = len(selection.samples)
+    some = (
+        f", chosen at random (seed {seed}) of {selection.available}" if chosen < selection.available else ""
+    )
+    raw = "; it has no probabilities, so no Drop and Increase" if manifest.head.kind == "none" else ""
+    hidden = "the mean colour" if manifest.preprocessing.hidden == "mean" else "black"
     return [
-        f"data set {dataset.kind}, {dataset.root.resolve().name}: {len(samples)} samples"
-        + (
-            f", chosen at random (seed {seed}) of {len(dataset.samples)}"
-            if limit is not None and limit < len(dataset.samples)
-            else ""
-        ),
+        f"data set {dataset.kind}, {dataset.root.resolve().name}: {chosen} samples{some}",
         *dataset.statements,
-        _explained(plan, samples),
-        f"pictures are brought to {spec.width} × {spec.height} by {fit.mode}; heat maps are compared with the truth at "
-        "the picture's own size, 0 where the network does not look",
-        f"hidden pixels become {'the mean colour' if explainer.manifest.preprocessing.hidden == 'mean' else 'black'}; "
-        f"insertion starts from a blurred picture; {plan.steps} steps",
-        f"head: {explainer.manifest.head.words}"
-        + (
-            "; it has no probabilities, so no Drop and Increase"
-            if not explainer.manifest.head.bounded
-            else ""
-        ),
+        _explained(plan, selection.samples),
+        f"pictures are brought to {spec.width} × {spec.height} by {manifest.fit.mode}; heat maps are compared with the "
+        "truth at the picture's own size, 0 where the network does not look",
+        f"hidden pixels become {hidden}; insertion starts from a blurred picture; {plan.steps} steps",
+        f"head: {manifest.head.words}{raw}",
     ]
 
 
@@ -175,60 +236,16 @@ def _explained(plan: Plan, samples: Sequence[Sample]) -> str:
     )
 
 
-def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS
-    if path.is_file():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ParameterError(f"'{path}' cannot be read ({error}); choose another folder") from error
-        same_settings(folder, old, settings)
-    else:
-        if (folder / ROWS).exists():
-            raise ParameterError(f"'{folder}' has {ROWS} without {SETTINGS}; choose another folder")
-        write_file(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _known(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
-    """Samples whose class the network knows, with its index in place of its name; and the others."""
-    found: list[Sample] = []
-    strangers: list[Sample] = []
-    for sample in dataset.samples:
-        label = plan.class_map.get(str(sample.label), sample.label)
-        try:
-            found.append(replace(sample, label=None if label is None else explainer.question(label).index))
-        except TargetError:
-            strangers.append(replace(sample, label=label))
-    return found, strangers
-
-
-def _unknown_classes(
-    explainer: Explainer, dataset: Dataset, known: Sequence[Sample], strangers: Sequence[Sample]
-) -> list[Problem]:
-    """A problem for each class that the network does not know.
-
-    Raises
-    ------
-    DatasetError : it knows none.
-    """
-    counts = Counter(str(sample.label) for sample in strangers)
-    if not known:
-        raise DatasetError(
-            f"the network knows none of the data set's classes ({', '.join(list(counts)[:5])}…): its labels are "
-            f"{', '.join(explainer.manifest.labels[:5]) or 'not known'}…; say which is which with --class-map"
+def _remarks(rows: Sequence[Row], selection: Selection) -> list[str]:
+    """What the rows themselves say about how far they can be believed."""
+    found = []
+    if not rows:
+        found.append(
+            f"no heat map was judged: all {len(selection.samples)} samples failed or are still to be done"
         )
-    return [
-        Problem(dataset.root.resolve().name, 0, f"class '{label}' is none of the network's: {count} samples")
-        for label, count in counts.items()
-    ]
-
-
-def _by_class(samples: Sequence[Sample]) -> dict[Path, dict[int | None, Sample]]:
-    """The samples of each picture by class, with the regions of all objects of the class."""
-    found: dict[Path, dict[int | None, Sample]] = {}
-    for sample in samples:
-        assert not isinstance(sample.label, str)
-        own = found.setdefault(sample.picture, {})
-        before = own.get(sample.label)
-        own[sample.label] = replace(sample, regions=(before.regions if before else ()) + sample.regions)
+    conditions = list(dict.fromkeys(row["conditions"] for row in rows))
+    if len(conditions) == 1:
+        found.append(f"seconds were measured with {conditions[0]}")
+    elif conditions:
+        found.append(f"seconds cannot be compared: they were measured with {'; '.join(conditions)}")
     return found

@@ -1,16 +1,9 @@
-"""The work of an evaluation: one sample by all methods, in this process or in several."""
+"""The work of an evaluation: one sample explained by all methods, each heat map judged."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,135 +11,174 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.datasets.dataset import Problem, Sample, UnusableSample
-from sise_ort.errors import FrameError, SiseError
+from sise_ort.errors import BundleError, MissingDependencyError, OutOfMemoryError, ProviderError, SiseError
 from sise_ort.files import write_file
 from sise_ort.frame import read_frame
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.plan import Plan, Variant, file_key
-from sise_ort.runtime.evaluation.rows import Row
+from sise_ort.runtime.evaluation.samples import Truths, files_of, fingerprint
+from sise_ort.runtime.evaluation.store import Row
 from sise_ort.runtime.explainer import Explainer
+from sise_ort.runtime.providers import Tensor
 
 
 @dataclass(frozen=True)
 class Task:
-    """One sample and the variants that are still to be done; gallery : folder for overlays, None for none; truths :
-    where the top class is explained, the picture's samples by class."""
+    """One sample and what is still to be done about it.
+
+    Attributes
+    ----------
+    sample : Sample
+        A picture and the class to explain.
+    variants : tuple of Variant
+        Methods that have no row yet.
+    gallery : Path or None
+        Folder for overlays.
+    truths : dict
+        Where the top class is explained, the picture's samples by class.
+    """
 
     sample: Sample
     variants: tuple[Variant, ...]
-    gallery: Path | None
-    truths: Mapping[int | None, Sample]
+    gallery: Path | None = None
+    truths: Truths = field(default_factory=dict)
 
 
 @dataclass
 class Outcome:
-    """What became of a task."""
+    """What became of a task.
 
+    Attributes
+    ----------
+    sample : str
+        The sample's name.
+    rows : list of dict
+        One per variant that gave a heat map.
+    problems : list of Problem
+        Why others did not.
+    files : list
+        Fingerprints of the sample's files, in the order of `sample_files`.
+    """
+
+    sample: str
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    files: list[Any] = field(default_factory=list)
+
+    def report(self, message: str) -> None:
+        """Add a problem of the sample."""
+        self.problems.append(Problem(self.sample, 0, message))
 
 
-def outcomes(explainer: Explainer, plan: Plan, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """The tasks' outcomes as they come."""
-    if workers == 1 or len(tasks) < 2:
-        for task in tasks:
-            yield judged(explainer, plan, task)
-        return
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_begin, initargs=(plan, os.getpid())
-    )
-    with pool:
-        waiting: set[Future[Outcome]] = set()
-        left = iter(tasks)
-        try:
-            while True:
-                for task in itertools.islice(left, 2 * workers - len(waiting)):
-                    waiting.add(pool.submit(_work, task))
-                if not waiting:
-                    return
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise SiseError(
-                "a worker process was killed, perhaps for memory; start again to go on"
-            ) from error
-        finally:
-            for future in waiting:
-                future.cancel()
+@dataclass(frozen=True)
+class _Opened:
+    """A sample with its picture read and its class known."""
+
+    frame: NDArray[Any]
+    image: Tensor
+    target: int
+    truth: NDArray[np.bool_] | None
 
 
-_STATE: dict[str, Any] = {}
+def work(explainer: Explainer, plan: Plan, task: Task, conditions: str) -> Outcome:
+    """Explain one sample by all variants and judge the heat maps.
 
+    Parameters
+    ----------
+    explainer : Explainer
+        The bundle.
+    plan : Plan
+        What to judge.
+    task : Task
+        The sample.
+    conditions : str
+        What the seconds depend on, for the rows.
 
-def _begin(plan: Plan, parent: int) -> None:
-    """In a worker: open the bundle, and end with the parent, even if that is killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    _STATE["plan"] = plan
-    _STATE["explainer"] = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads)
-
-
-def _work(task: Task) -> Outcome:
-    return judged(_STATE["explainer"], _STATE["plan"], task)
-
-
-def judged(explainer: Explainer, plan: Plan, task: Task) -> Outcome:
-    """Explain one sample by all variants and judge the heat maps."""
-    outcome, sample = Outcome(), task.sample
+    Returns
+    -------
+    Outcome
+        What cannot be read, explained or drawn is a problem in it, never an exception.
+    """
+    outcome = Outcome(task.sample.name, files=[fingerprint(path) for path in sample_files(task)])
     try:
-        frame = read_frame(sample.picture)
-        image = explainer.model.upload(explainer.prepare(frame)[0])
-        target: Any = sample.label
-        if target is None:
-            target = int(np.argmax(explainer.model.whole(image)))
-            sample = task.truths.get(target) or task.truths.get(None) or sample
-        truth = sample.truth(frame.shape[0], frame.shape[1])
+        opened = _open(explainer, task)
+        judge = Judge(explainer.model, opened.image, opened.target, opened.truth, plan.metrics, plan.steps)
+        if task.gallery is not None:
+            path = task.gallery / f"{file_key(task.sample.name)}.jpg"
+            _draw(outcome, path, lambda: _outlined(opened))
     except UnusableSample as error:
-        return Outcome(problems=[error.problem])
-    except FrameError as error:
-        return Outcome(problems=[Problem(task.sample.name, 0, str(error))])
-    sample = task.sample
-    judge = Judge(explainer.model, image, target, truth, plan.metrics, plan.steps)
-    if task.gallery is not None:
-        _keep_picture(task.gallery / f"{file_key(sample.name)}.jpg", _outlined(frame, truth))
+        outcome.problems.append(error.problem)
+        return outcome
+    except (SiseError, MemoryError) as error:
+        outcome.report(_reason(error))
+        return outcome
     for variant in task.variants:
         try:
-            result = explainer.explain(frame, target, method=variant.method, **variant.parameters)
-        except FrameError as error:
-            outcome.problems.append(Problem(sample.name, 0, f"{variant.name}: {error}"))
+            row, overlay = _row(explainer, judge, opened, task.sample.name, variant)
+        except (SiseError, MemoryError) as error:
+            outcome.report(f"{variant.name}: {_reason(error)}")
             continue
         if task.gallery is not None:
-            _keep_picture(task.gallery / f"{file_key(f'{sample.name} {variant.name}')}.jpg", result.overlay())
-        outcome.rows.append(
-            {
-                "sample": sample.name,
-                "variant": variant.name,
-                "label": result.label,
-                "target": result.target,
-                "confidence": judge.confidence,
-                **judge.judge(result),
-                "forward_passes": result.forward_passes,
-                "backward_passes": result.backward_passes,
-                "seconds": result.timings["total"],
-                "notes": "; ".join(result.notes[len(explainer.notes) :]),
-            }
-        )
+            _draw(outcome, task.gallery / f"{file_key(f'{task.sample.name} {variant.name}')}.jpg", overlay)
+        outcome.rows.append({**row, "conditions": conditions})
     return outcome
 
 
-def _keep_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def sample_files(task: Task) -> list[Path]:
+    """Return all files that a task's rows depend on."""
+    return list(dict.fromkeys(p for sample in (task.sample, *task.truths.values()) for p in files_of(sample)))
+
+
+def _open(explainer: Explainer, task: Task) -> _Opened:
+    sample = task.sample
+    frame = read_frame(sample.picture)
+    image = explainer.model.upload(explainer.prepare(frame)[0])
+    target: Any = sample.label
+    if target is None:
+        target = int(np.argmax(explainer.model.whole(image)))
+        sample = task.truths.get(target) or task.truths.get(None) or sample
+    return _Opened(frame, image, target, sample.truth(frame.shape[0], frame.shape[1]))
+
+
+def _row(
+    explainer: Explainer, judge: Judge, opened: _Opened, sample: str, variant: Variant
+) -> tuple[Row, Callable[[], NDArray[np.uint8]]]:
+    """A heat map, judged, and the function that draws it."""
+    result = explainer.explain(opened.frame, opened.target, method=variant.method, **variant.parameters)
+    row = {
+        "sample": sample,
+        "variant": variant.name,
+        "label": result.label,
+        "target": result.target,
+        "confidence": judge.confidence,
+        **judge.judge(result),
+        "forward_passes": result.forward_passes,
+        "backward_passes": result.backward_passes,
+        "seconds": result.timings["total"],
+        "notes": "; ".join(result.notes[len(explainer.notes) :]),
+    }
+    return row, result.overlay
+
+
+def _reason(error: SiseError | MemoryError) -> str:
+    """The error in words; raises it again where every other sample would meet it, too."""
+    everywhere = isinstance(error, (BundleError, MissingDependencyError, ProviderError))
+    if everywhere and not isinstance(error, OutOfMemoryError):
+        raise error
+    return str(error) or "there is not enough memory"
+
+
+def _draw(outcome: Outcome, path: Path, picture: Callable[[], NDArray[np.uint8]]) -> None:
+    """Keep a picture of the gallery; one that cannot be drawn or written is a problem."""
     from sise_ort.drawing import encode_jpeg
 
-    write_file(path, encode_jpeg(picture))
+    try:
+        write_file(path, encode_jpeg(picture()), lasting=False)
+    except (SiseError, MemoryError) as error:
+        outcome.report(f"not in the gallery: {_reason(error)}")
 
 
-def _outlined(frame: NDArray[Any], truth: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+def _outlined(opened: _Opened) -> NDArray[np.uint8]:
     from sise_ort.drawing import as_rgb, outlined
 
-    return as_rgb(frame) if truth is None else outlined(frame, truth)
+    return as_rgb(opened.frame) if opened.truth is None else outlined(opened.frame, opened.truth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sise_ort import __version__
+from sise_ort.errors import printable
 from sise_ort.pages import colors
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +52,7 @@ def render(template: str, **values: Any) -> bytes:
     """Render a page.
 
     Texts among the values may come from strangers' files: markup is escaped, control characters and lone surrogates
-    are replaced.
+    are shown as escapes.
 
     Parameters
     ----------
@@ -83,26 +83,8 @@ def data_uri(content: bytes, kind: str = "image/jpeg") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def visible(text: str) -> str:
-    """Replace control characters, directional overrides and lone surrogates by U+FFFD; keep tabs and line breaks.
-
-    Parameters
-    ----------
-    text : str
-        Any text, such as a label from a model file.
-    """
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_hidden(character) else character for character in text)
-
-
-def _is_hidden(character: str) -> bool:
-    return character not in "\t\n" and (
-        unicodedata.category(character) in ("Cc", "Cs")
-        or unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "LRI", "RLI", "FSI")
-    )
-
-
 def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The rows of an evaluation on disk: one per sample and variant, appended as they are found, never half a row."""
+"""The rows of a benchmark on disk, in a CSV file: appended as they are found, never half a row."""
 
 from __future__ import annotations
 
