@@ -83,8 +83,8 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     target = bundle or f"{manifest.name}.sise"
     if manifest.head.assumed:
         say(
-            "warning: the graph ends without Softmax or Sigmoid, so softmax is assumed. "
-            "If the network is multi-label, export again with --head sigmoid"
+            f"warning: the file does not say what its outputs are: they are taken for class scores, {manifest.head.words}. "
+            "For a multi-label network export again with --head sigmoid, for other values with --head none"
         )
     if compared := manifest.origin.get("precision"):
         say(

@@ -66,7 +66,7 @@ def load_network(
         source, weights=weights, classes=classes, input_size=size, output=output, color=color
     )
     network = clean(loaded.model, input_size=size, output=output, default_size=loaded.size)
-    return Network(loaded, network, cut_head(network.model, head))
+    return Network(loaded, network, cut_head(network.model, head, network.siblings))
 
 
 def list_layers(

@@ -78,7 +78,8 @@ class Explainer:
         notes = []
         if self.manifest.head.assumed:
             notes.append(
-                f"head: {self.manifest.head.words}; a multi-label network needs `export --head sigmoid` instead"
+                f"head: {self.manifest.head.words}: the model's outputs are taken for class scores, which its file does not "
+                "say; a multi-label network is exported with the head sigmoid, one of other values with the head none"
             )
         if self.manifest.input.batch is not None:
             notes.append("masks are scored one at a time: the source file fixes its batch to 1")

@@ -93,7 +93,7 @@ def test_gray_network(tmp_path: Path, frame: Any) -> None:
         ("", "auto", 4, "softmax (assumed)"),
         ("", "sigmoid", 4, "sigmoid"),
         ("", "none", 4, "none"),
-        ("", "auto", 1, "sigmoid"),
+        ("", "auto", 1, "sigmoid (assumed)"),
         ("y = Softmax<axis=1>(scores)", "auto", 4, "softmax"),
         ("y = Sigmoid(scores)", "auto", 4, "sigmoid"),
         ("y = LogSoftmax<axis=1>(scores)", "auto", 4, "softmax"),
@@ -106,7 +106,8 @@ def test_heads(tmp_path: Path, frame: Any, tail: str, asked: str, classes: int, 
     assert explainer.manifest.head.words == words
     result = explainer.explain(frame)
     np.testing.assert_allclose(result.scores, own_scores(tiny_model(classes=classes), frame), atol=1e-4)
-    assert any("softmax (assumed)" in note for note in result.notes) == ("assumed" in words)
+    taken = [note for note in result.notes if f"{words}: the model's outputs are taken for class scores" in note]
+    assert bool(taken) == ("assumed" in words)
     assert result.record()["head"] == words
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from sise_ort.errors import SourceError, first_line
+from sise_ort.exporter.head import final_activation
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
 from sise_ort.exporter.sources.shapes import BATCH, ShapesDoNotFit, infer_shapes
@@ -29,6 +30,7 @@ class CleanNetwork:
     model : opset 20, IR 10; input "x" [n, C, H, W] float32 with fixed C, H, W; first output as in the file;
         every constant an initializer; shapes inferred; axis 0 is the batch, called "n".
     one_at_a_time : the file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
+    siblings : names of the file's other outputs that end with a Softmax or Sigmoid.
     """
 
     model: ir.Model
@@ -36,6 +38,7 @@ class CleanNetwork:
     height: int
     width: int
     one_at_a_time: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 def clean(
@@ -71,7 +74,7 @@ def clean(
         passes.TopologicalSortPass(),
     )(model)
     graph = model.graph
-    _choose_output(graph, output)
+    siblings = _choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
     _to_float32(graph)
     image = _image_input(graph)
@@ -83,10 +86,10 @@ def clean(
     graph.inputs[0].name = "x"
     if batch is None:
         infer_shapes(model, OPSET)
-        return CleanNetwork(_tidy(model), channels, *size)
+        return CleanNetwork(_tidy(model), channels, *size, siblings=siblings)
     free = _with_free_batch(model, batch)
     if free is not None:
-        return CleanNetwork(_tidy(free), channels, *size)
+        return CleanNetwork(_tidy(free), channels, *size, siblings=siblings)
     if batch != 1:
         raise SourceError(
             f"the file fixes its batch to {batch} in a way that cannot be made dynamic; export it with a dynamic "
@@ -94,7 +97,7 @@ def clean(
         )
     graph.inputs[0].shape = ir.Shape([1, channels, *size])
     infer_shapes(model, OPSET)
-    return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True)
+    return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True, siblings=siblings)
 
 
 def _tidy(model: ir.Model) -> ir.Model:
@@ -140,7 +143,8 @@ def _rewrite(model: ir.Model) -> None:
         raise SourceError(f"the model cannot be brought to opset {OPSET}: {error}") from error
 
 
-def _choose_output(graph: ir.Graph, output: str | None) -> None:
+def _choose_output(graph: ir.Graph, output: str | None) -> tuple[str, ...]:
+    """Leave one output; return the names of the others that end with a Softmax or Sigmoid."""
     names = [v.name for v in graph.outputs]
     if output is None and len(names) > 1:
         raise SourceError(
@@ -153,7 +157,9 @@ def _choose_output(graph: ir.Graph, output: str | None) -> None:
     if not names:
         raise SourceError("the model has no output")
     keep = graph.outputs[names.index(output) if output is not None else 0]
+    siblings = [v.name or "" for v in graph.outputs if v is not keep and final_activation(v) is not None]
     graph.outputs[:] = [keep]
+    return tuple(siblings)
 
 
 def _to_float32(graph: ir.Graph) -> None:
