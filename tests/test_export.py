@@ -106,7 +106,9 @@ def test_heads(tmp_path: Path, frame: Any, tail: str, asked: str, classes: int, 
     assert explainer.manifest.head.words == words
     result = explainer.explain(frame)
     np.testing.assert_allclose(result.scores, own_scores(tiny_model(classes=classes), frame), atol=1e-4)
-    taken = [note for note in result.notes if f"{words}: the model's outputs are taken for class scores" in note]
+    taken = [
+        note for note in result.notes if f"{words}: the model's outputs are taken for class scores" in note
+    ]
     assert bool(taken) == ("assumed" in words)
     assert result.record()["head"] == words
 
