@@ -1,4 +1,4 @@
-"""The convolutional blocks of a network, found on the graph alone (METHOD: block-wise feature extraction).
+"""The convolutional blocks of a network, found on the graph alone (docs/method.md, Blocks).
 
 A *bottleneck* is a tensor that every path from the image to the class scores crosses. Bottlenecks belong to
 one block while each side shrinks by a factor under 1.5 from one to the next; the block's output is its last.
@@ -142,7 +142,7 @@ def _refuse_mixing(graph: ir.Graph) -> None:
 
 
 def choose_blocks(graph: ir.Graph, layers: Sequence[str] | None = None) -> list[Candidate]:
-    """The blocks to explain with: METHOD's rule, or the tensors or module paths named in `layers`.
+    """The blocks to explain with: the rule's (docs/method.md, Blocks), or the tensors or module paths named in `layers`.
 
     Raises
     ------

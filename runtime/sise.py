@@ -1,4 +1,4 @@
-"""SISE on a bundle: extract -> select -> score masks -> weigh -> fuse (METHOD §2 to §4)."""
+"""SISE on a bundle: extract -> select -> score masks -> weigh -> fuse (docs/method.md, Selection and Fusion)."""
 
 from __future__ import annotations
 

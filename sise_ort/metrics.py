@@ -1,4 +1,4 @@
-"""How well a heat map points at what is known to be the evidence, and how much the network's answer rests on it.
+"""How well a heat map points at what is known to be the evidence, and how much the network's answer rests on it (docs/method.md, Metrics).
 
 Localisation: `energy_pointing_game` (EBPG), `intersection_over_union` (mIoU), `bbox_share` (Bbox) compare a heat map
 with the truth. Faithfulness: `hard_mask` and `pixel_order` say what to show the network, `drop`, `increase` and

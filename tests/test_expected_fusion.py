@@ -1,4 +1,4 @@
-"""The expected fusion against METHOD's own, and against the mean over many draws."""
+"""The expected fusion against the hard one, and against the mean over many draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sise_ort.runtime.expected_fusion import DrawnMaps
 
 
 def hard(maps: Any) -> Any:
-    """METHOD's fusion, with the reference's own Otsu."""
+    """The fusion of the method, with the reference's own Otsu."""
     return reference_sise.fuse(list(maps))
 
 

@@ -16,7 +16,7 @@ def build_fuse(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
     """Inputs: features_b [1, N, h, w] and weights_b [K, N] of every block (w_k = s_k / (range_k · total_k)).
 
     Outputs: visualization_maps [K, B, H, W], each scaled to [0, 1] (0 where a block is empty or flat), and
-    heatmap [K, H, W] (METHOD, masks and fusion). A block whose weights are all 0 is skipped.
+    heatmap [K, H, W] (docs/method.md, Weights and Fusion). A block whose weights are all 0 is skipped.
     """
     features, weights = [], []
     for b, layer in enumerate(layers, 1):
