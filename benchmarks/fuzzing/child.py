@@ -93,7 +93,9 @@ def strays(place: Place, work: Path, canary: dict[str, Any]) -> list[str]:
     found += [f"added {name!r}" for name in os.listdir(work) if name not in allowed]  # noqa: PTH208
     allowed = {"in", "out", "cwd"}
     found += [f"added {name!r}" for name in os.listdir(place.folder) if name not in allowed]  # noqa: PTH208
-    found += [f"leftover {name!r}" for name in snapshot(place.out) if name.endswith((".part", ".tmp"))]
+    found += [
+        f"leftover {name!r}" for name in snapshot(place.out) if Path(name).name.startswith(".sise-ort-")
+    ]
     found += [f"in HOME {name!r}" for name in os.listdir(work / "home") if name not in OTHERS]  # noqa: PTH208
     return found
 

@@ -1,0 +1,65 @@
+"""Runs command lines in forks of a process that has imported everything, and sends them a signal after a while.
+
+Reads JSON lines {"words", "after", "signal", "file_size"} and answers {"code", "seconds", "errors"}; `after` None lets the
+command end. `file_size` limits every file's bytes, as a full disk does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from typing import Any
+
+from sise_ort.cli.main import COMMANDS, main
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as errors:
+        began = time.perf_counter()
+        child = os.fork()
+        if not child:
+            os.dup2(errors.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.setsid()
+            if request.get("file_size"):
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
+            code = 1
+            try:
+                main([str(word) for word in request["words"]])
+            except SystemExit as error:
+                code = int(error.code or 0)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        if request["after"] is not None:
+            time.sleep(request["after"])
+            os.kill(child, request["signal"])  # not yet reaped, so that the number is still its own
+        _, status = os.waitpid(child, 0)
+        errors.seek(0)
+        return {
+            "code": os.waitstatus_to_exitcode(status),
+            "seconds": time.perf_counter() - began,
+            "errors": errors.read().decode(errors="replace"),
+        }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for command in COMMANDS:
+        importlib.import_module(f"sise_ort.cli.{command}")
+    for module in ("exporter", "runtime.explainer", "runtime.evaluation", "datasets", "cli.evaluation.plots"):
+        importlib.import_module(f"sise_ort.{module}")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib.pyplot")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
