@@ -1,4 +1,4 @@
-"""Writes ONNX nodes the way formulas are read: ``op.Mul(g, op.Sigmoid(x))``."""
+"""Writes ONNX nodes as formulas are written: ``op.Mul(g, op.Sigmoid(x))``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ Operand = ir.Value | float | int | NDArray[Any] | None
 
 
 class Ops:
-    """Appends nodes to a graph.
+    """The operator builder that appends nodes to a graph (`sise_ort.formulas.ops.Ops`), with every operator of ONNX.
 
-    ``op.Conv(x, w, strides=[2, 2])`` appends a Conv and returns its output; ``outputs=2`` returns a tuple.
-    Operands may be values, None (an omitted optional input), Python or NumPy floats (constants of the
-    graph's float type) and integers or integer arrays (int64 constants).
+    ``op.Conv(x, w, strides=[2, 2])`` appends a Conv and returns its output; with ``outputs=2`` it returns a tuple.
 
     Parameters
     ----------
-    graph : the graph to append to; call ``graph.sort()`` when done.
-    dtype : the float type of the graph, FLOAT or DOUBLE.
-    prefix : first part of the name of every new value.
+    graph : onnx_ir.Graph
+        Graph to append to. Call ``graph.sort()`` when done.
+    dtype : onnx_ir.DataType
+        Float type of the graph, FLOAT or DOUBLE.
+    prefix : str
+        First part of the name of every new value.
+
+    Notes
+    -----
+    Operands are values, None (an optional input that is left out), or constants: floats become the graph's float type, integers
+    and arrays of integers int64.
     """
 
     def __init__(self, graph: ir.Graph, dtype: ir.DataType = ir.DataType.FLOAT, prefix: str = "sise") -> None:
@@ -69,7 +75,8 @@ def static_shape(value: ir.Value) -> list[int | None]:
 
     Raises
     ------
-    ValueError : the rank is unknown.
+    ValueError
+        The rank is unknown.
     """
     if value.shape is None:
         raise ValueError(f"the shape of tensor '{value.name}' is unknown")
@@ -91,11 +98,12 @@ def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
 
 
 def input_of(node: ir.Node, index: int = 0) -> ir.Value:
-    """An input that the operator cannot do without.
+    """An input of a node that must be there.
 
     Raises
     ------
-    ValueError : it is missing.
+    ValueError
+        It is missing.
     """
     value = node.inputs[index] if index < len(node.inputs) else None
     if value is None:
@@ -104,11 +112,12 @@ def input_of(node: ir.Node, index: int = 0) -> ir.Value:
 
 
 def constant_input(node: ir.Node, index: int, what: str) -> NDArray[Any] | None:
-    """The data of an optional input that must be constant; None where it is left out.
+    """The data of an optional input that must be a constant; None where it is left out.
 
     Raises
     ------
-    ValueError : it is computed while running; `what` names it.
+    ValueError
+        It is computed while running; `what` names it.
     """
     value = node.inputs[index] if index < len(node.inputs) else None
     found = constant_array(value)
@@ -118,11 +127,12 @@ def constant_input(node: ir.Node, index: int, what: str) -> NDArray[Any] | None:
 
 
 def axis_after_batch(node: ir.Node, default: int = -1) -> int:
-    """The attribute `axis` counted from the front.
+    """The attribute `axis`, counted from the front.
 
     Raises
     ------
-    ValueError : it is the batch, or the rank is unknown.
+    ValueError
+        It is the batch, or the rank is unknown.
     """
     axis = int(attribute(node, "axis", default)) % len(static_shape(input_of(node)))
     if axis == 0:

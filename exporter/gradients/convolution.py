@@ -13,11 +13,13 @@ from sise_ort.exporter.ops import Ops, static_shape
 def convolution_input_gradient(
     op: Ops, gradient: ir.Value, x: ir.Value, weights: ir.Value, window: Window, group: int
 ) -> ir.Value:
-    """∂⟨gradient, Conv(x, weights)⟩/∂x, of x's spatial size.
+    """Gradient of the input x of Conv(x, weights), of x's spatial size.
 
-    With stride 1 it is itself a convolution, with the kernel turned by 180° and its channels swapped (the
-    weights are rearranged once, when a session folds constants). Otherwise it is a ConvTranspose. Its pads
-    stay symmetric, since the CUDA provider refuses others; a Slice does the rest.
+    Notes
+    -----
+    With stride 1 it is itself a convolution, with the kernel turned by 180° and its channels swapped; the weights are
+    rearranged once, when a session folds constants. Otherwise it is a ConvTranspose. Its pads stay symmetric, since the CUDA
+    provider refuses others; a Slice does the rest.
     """
     if all(s == 1 for s in window.strides):
         turned = _turned(op, weights, group)
@@ -32,7 +34,7 @@ def convolution_input_gradient(
 
 
 def spread(op: Ops, gradient: ir.Value, x: ir.Value, window: Window) -> ir.Value:
-    """Add each of `gradient`'s cells to all cells of x that its window covers (the transpose of a sum pool)."""
+    """Gradient of the input x of a sum pool: each cell of `gradient` is added to all cells of x that its window covers."""
     plane = op.Reshape(gradient, op.Concat(op.constant([-1, 1]), op.Shape(gradient, start=2), axis=0))
     wide = _transposed(op, plane, x, op.constant(np.ones((1, 1, *window.kernel))), window, 1)
     return op.Reshape(wide, batched_shape(op, x))

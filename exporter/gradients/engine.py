@@ -1,8 +1,8 @@
 """Reverse-mode differentiation inside an ONNX graph.
 
-One walk from the class scores back to the tensors asked for; each node on the way is handed to its
-operator's rule (see rules.py). Axis 0 is the batch in every tensor that carries a gradient. Forward
-tensors may have batch 1 where gradients have batch K (K classes of one picture), or both have batch N.
+One walk leads from the class scores back to the tensors that are asked for; each node on the way is handed to its operator's
+rule (rules/). Axis 0 is the batch in every tensor that carries a gradient. Forward tensors may have batch 1 where gradients
+have batch K (K classes of one picture), or both have batch N.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ RuleFunction = Callable[..., Gradient | Sequence[Gradient]]
 
 @dataclass(frozen=True)
 class Rule:
-    """How to pull a gradient back through one operator.
+    """The gradient of one operator.
 
-    function : ``(op, node, *output_gradients) -> one gradient per input``. An output gradient is None
-        where nothing depends on that output; a returned None means "no gradient for this input"; missing
-        trailing ones mean None; a single value stands for the first input alone.
-    broadcasts : the inputs broadcast against each other; the engine then sums each returned gradient
-        over the axes along which its input was repeated.
+    Attributes
+    ----------
+    function : callable
+        ``(op, node, *output_gradients)`` gives one gradient per input. An output gradient is None where nothing depends on that
+        output. A returned None means that the input has no gradient; trailing ones may be left out; a single value is the
+        first input's.
+    broadcasts : bool
+        The inputs broadcast against one another. The engine then sums each returned gradient over the axes along which its
+        input was repeated.
     """
 
     function: RuleFunction
@@ -38,19 +42,35 @@ class Rule:
 
 RULES: dict[tuple[str, str], Rule] = {}
 
-# What these return does not change with small changes of their input: no gradient passes.
 WITHOUT_GRADIENT = frozenset(
     """And ArgMax ArgMin Ceil ConstantOfShape Equal EyeLike Floor Greater GreaterOrEqual IsInf IsNaN Less
     LessOrEqual NonZero Not OneHot Or Range Round Shape Sign Size Xor""".split()
 )
+"""Operators whose outputs stay the same under small changes of the inputs: their gradient is 0."""
 _REAL = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 def register(
     op_type: str, *, domain: str = "", broadcasts: bool = False
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Add (or replace) the gradient rule of an operator; also for operators of your own.
+    """Add or replace the gradient rule of an operator, also of one in a domain of your own.
 
+    Parameters
+    ----------
+    op_type : str
+        Name of the operator.
+    domain : str
+        Domain of the operator, "" for ONNX's own.
+    broadcasts : bool
+        The inputs broadcast against one another (see `Rule`).
+
+    Returns
+    -------
+    callable
+        Decorator of the rule's function (see `Rule`).
+
+    Examples
+    --------
     >>> @register("Square", domain="my.ops")
     ... def square(op, node, gradient):
     ...     return op.Mul(gradient, op.Mul(2.0, node.inputs[0]))
@@ -64,6 +84,7 @@ def register(
 
 
 def rule_of(node: ir.Node) -> Rule | None:
+    """The gradient rule of a node's operator, None where there is none."""
     return RULES.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
 
 
@@ -78,7 +99,7 @@ def passes_gradient(node: ir.Node) -> bool:
 
 
 def nodes_between(output: ir.Value, roots: Iterable[ir.Value]) -> list[ir.Node]:
-    """Nodes through which a gradient flows from `output` to any of `roots`, in the order of execution."""
+    """Nodes through which a gradient flows from `output` to any of `roots`, in execution order."""
     producer = output.producer()
     if producer is None or producer.graph is None:
         return []
@@ -109,18 +130,24 @@ def differentiate(op: Ops, output: ir.Value, seed: ir.Value, roots: Sequence[ir.
 
     Parameters
     ----------
-    op : writes into the graph that holds `output`; the graph must be in topological order, with shapes.
-    output : class scores, [1, classes] or [N, classes].
-    seed : the gradient at `output`, [K, classes] (K classes of one picture) or [N, classes].
-    roots : tensors to differentiate to, any depth.
+    op : Ops
+        Writes into the graph that holds `output`. The graph must be in topological order, with shapes.
+    output : onnx_ir.Value, [1, classes] or [N, classes]
+        Class scores.
+    seed : onnx_ir.Value, [K, classes] or [N, classes]
+        Gradient at `output`: of K classes of one picture, or of N pictures.
+    roots : sequence of onnx_ir.Value
+        Tensors to differentiate by, at any depth.
 
     Returns
     -------
-    One value per root, of the root's shape with the seed's batch.
+    list of onnx_ir.Value
+        One per root, of the root's shape with the seed's batch.
 
     Raises
     ------
-    GradientError : an operator on the way has no rule or refuses, or no path leads to a root.
+    GradientError
+        An operator on the way has no rule or its rule refuses, or no path leads to a root.
     """
     path = nodes_between(output, roots)
     active = set(roots) | {v for node in path for v in node.outputs}
@@ -158,7 +185,7 @@ def differentiate(op: Ops, output: ir.Value, seed: ir.Value, roots: Sequence[ir.
 def _pull_back(
     op: Ops, node: ir.Node, incoming: Sequence[Gradient], active: Container[ir.Value | None]
 ) -> list[Gradient]:
-    """One gradient per input; those of inputs that are not `active` mean nothing."""
+    """Gradients of a node's inputs, one each; only those of `active` inputs have a meaning."""
     rule = rule_of(node)
     if rule is None:
         raise GradientError(
@@ -194,7 +221,7 @@ def _unbroadcast(op: Ops, gradient: ir.Value, value: ir.Value, result: ir.Value)
 def sum_repeated(
     op: Ops, gradient: ir.Value, value: ir.Value, result: ir.Value, axes: Iterable[int]
 ) -> Gradient:
-    """Sum `gradient` over those of `axes` along which `value` was repeated in `result`; None if ranks differ."""
+    """Sum a gradient over those of `axes` along which `value` was repeated in `result`; None if their ranks differ."""
     ours, theirs = static_shape(value), static_shape(result)
     if len(ours) != len(theirs):
         return None
@@ -211,9 +238,22 @@ def sum_repeated(
 
 
 def along_axis(op: Ops, gradient: ir.Value, matrix: NDArray[np.float64], axis: int, rank: int) -> ir.Value:
-    """Pull a gradient back through y = matrix · x along one axis (not the batch) of a tensor of `rank` axes.
+    """Gradient of x where y = matrix · x along one axis.
 
-    matrix : [new length, old length].
+    Parameters
+    ----------
+    op : Ops
+    gradient : onnx_ir.Value
+        Gradient of y.
+    matrix : numpy.ndarray, [new length, old length]
+    axis : int
+        Any but the batch.
+    rank : int
+        Number of axes of x and y.
+
+    Returns
+    -------
+    onnx_ir.Value
     """
     if axis == rank - 1:
         return op.MatMul(gradient, matrix)
@@ -225,14 +265,14 @@ def along_axis(op: Ops, gradient: ir.Value, matrix: NDArray[np.float64], axis: i
 
 
 def describe(node: ir.Node) -> str:
-    """An operator and its node, in words for an error."""
+    """Name an operator and its node for an error: "operator Conv (node 'conv1')"."""
     name = f"'{node.name}'" if node.name else f"that computes '{node.outputs[0].name}'"
     domain = f"{node.domain}." if node.domain and node.domain != "ai.onnx" else ""
     return f"operator {domain}{node.op_type} (node {name})"
 
 
 def batched_shape(op: Ops, value: ir.Value, batch: int = -1) -> ir.Value:
-    """The shape of `value` with another batch: -1 to reshape a gradient of any batch, 1 to expand one."""
+    """The shape of `value` with another batch, int64: -1 for reshaping a gradient of any batch, 1 for expanding one."""
     dims = static_shape(value)
     if all(d is not None for d in dims[1:]):
         return op.constant([batch, *[int(d) for d in dims[1:] if d is not None]])

@@ -1,4 +1,4 @@
-"""The geometry of sliding windows: what Conv and the pooling operators share."""
+"""The geometry of sliding windows, for Conv and the pooling operators."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from sise_ort.exporter.ops import attribute, static_shape
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window over the spatial axes of [N, C, *size].
+    """A sliding window over the spatial axes of a tensor [N, C, *size], one number per axis.
 
-    begin, end : zeros added before and after each axis; `end` includes the overhang that ceil_mode adds.
-    remainder : trailing rows of the padded input that no window reaches; None where the size is dynamic.
-    overhang : the part of `end` that ceil_mode added (never counted by AveragePool).
+    Attributes
+    ----------
+    kernel, strides, dilations : tuple of int
+        As in ONNX.
+    begin, end : tuple of int
+        Zeros added before and after each axis; `end` includes the overhang.
+    remainder : tuple of int or None
+        Trailing rows of the padded input that no window reaches; None where the size is dynamic.
+    overhang : tuple of int
+        Part of `end` that ceil_mode adds. AveragePool never counts it.
     """
 
     kernel: tuple[int, ...]
@@ -33,11 +40,22 @@ class Window:
 
 
 def window_of(node: ir.Node, kernel: tuple[int, ...]) -> Window:
-    """Read the window of a Conv or pooling node; `kernel` is the window's shape.
+    """Read the window of a Conv or pooling node.
+
+    Parameters
+    ----------
+    node : onnx_ir.Node
+    kernel : tuple of int
+        Shape of the window, one number per spatial axis.
+
+    Returns
+    -------
+    Window
 
     Raises
     ------
-    ValueError : auto_pad SAME or ceil_mode over a dynamic spatial size.
+    ValueError
+        Auto_pad SAME or ceil_mode over a dynamic spatial size.
     """
     axes = len(kernel)
     strides = tuple(attribute(node, "strides", [1] * axes))

@@ -12,10 +12,24 @@ from sise_ort.formulas.masks import see_through
 
 
 def build_apply(spec: InputSpec, preprocessing: Preprocessing) -> ir.Model:
-    """Inputs: image [1, H, W, C], masks [n, 1, H, W] in [0, 1]. Output: masked [n, C, H, W].
+    """Build apply.onnx, which shows the picture through masks (docs/method.md, Masks).
 
-    I ⊙ m where hidden pixels take the mean colour (0 of the network's input space); (I - black) ⊙ m + black
-    where they are to be black.
+    Parameters
+    ----------
+    spec : InputSpec
+        Frame that the graph takes.
+    preprocessing : Preprocessing
+        From pixel to network input; `hidden` says what a hidden pixel becomes.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Notes
+    -----
+    Inputs: image [1, H, W, C], of the frame's type; masks [n, 1, H, W] in [0, 1].
+
+    Output: masked [n, C, H, W], network inputs.
     """
     image = frame_input(spec)
     masks = tensor_input("masks", FLOAT, ["n", 1, spec.height, spec.width])

@@ -1,4 +1,4 @@
-"""extract.onnx: frame and classes -> scores, feature maps, their gradients, pooled gradients."""
+"""extract.onnx: from frame and classes to scores, feature maps, their gradients and pooled gradients."""
 
 from __future__ import annotations
 
@@ -23,10 +23,37 @@ def build_extract(
     preprocessing: Preprocessing,
     classes: int,
 ) -> ir.Model:
-    """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class), contrast (scalar, see `class_seed`).
+    """Build extract.onnx, one forward pass and the gradients of K classes (docs/method.md, Selection).
 
-    Outputs: scores [1, classes]; for block b = 1…B features_b [1, N, h, w], gradients_b [K, N, h, w],
-    alpha_b [K, N] (gradients summed over locations) and span_b [1, N] ((max - min) / max|map|, 0 for a zero map).
+    Parameters
+    ----------
+    network : onnx_ir.Model
+        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+    blocks : sequence of Candidate
+        Block outputs, shallow to deep.
+    spec : InputSpec
+        Frame that the graph takes.
+    preprocessing : Preprocessing
+        From pixel to network input.
+    classes : int
+        Number of class scores.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Raises
+    ------
+    GradientError
+        An operator between a block and the scores has no gradient.
+
+    Notes
+    -----
+    Inputs: image [1, H, W, C], of the frame's type; class [K], int64, a negative one for the top class; contrast, a scalar (see
+    `sise_ort.formulas.seed.class_seed`).
+
+    Outputs: scores [1, classes]; for every block b = 1 … B features_b [1, N, h, w], gradients_b [K, N, h, w], pooled gradients
+    alpha_b [K, N], and span_b [1, N] = (maximum - minimum) / max |map|.
     """
     graph = network.clone().graph
     image = frame_input(spec)

@@ -1,4 +1,4 @@
-"""full_gradient.onnx: frame and classes -> FullGrad's saliency, from the gradients of the input and of all biases.
+"""full_gradient.onnx: from frame and classes to FullGrad's saliency, by the gradients of the input and of all biases.
 
 Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019 (arXiv 1905.00780).
 """
@@ -24,15 +24,35 @@ from sise_ort.formulas.seed import class_is
 def build_full_gradient(
     network: ir.Model, spec: InputSpec, preprocessing: Preprocessing, classes: int
 ) -> ir.Model:
-    """Inputs: image [1, H, W, C], class [K] int64 (negative: the top class).
+    """Build full_gradient.onnx.
 
-    Outputs: scores [1, classes]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of
-    every layer with a bias, ψ = upsample(scale to [0, 1](|·|)); total [K], Σ ∇x·x + Σ ∇b·b, which is the class score
-    itself where all activations are piecewise linear through 0 (the method's completeness).
+    Parameters
+    ----------
+    network : onnx_ir.Model
+        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+    spec : InputSpec
+        Frame that the graph takes.
+    preprocessing : Preprocessing
+        From pixel to network input.
+    classes : int
+        Number of class scores.
+
+    Returns
+    -------
+    onnx_ir.Model
 
     Raises
     ------
-    GradientError : a bias is added where pictures and places share an axis.
+    GradientError
+        A bias is added where pictures and places share an axis, or an operator has no gradient.
+
+    Notes
+    -----
+    Inputs: image [1, H, W, C], of the frame's type; class [K], int64, a negative one for the top class.
+
+    Outputs: scores [1, classes]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of every
+    layer with a bias, where ψ takes absolute values, scales them to [0, 1] and upsamples; total [K], Σ ∇x·x + Σ ∇b·b, which is
+    the class score itself where all activations are piecewise linear through 0 (the method's completeness).
     """
     graph = network.clone().graph
     source, scores = graph.inputs[0], graph.outputs[0]
@@ -77,10 +97,22 @@ def build_full_gradient(
 
 
 def biases(graph: ir.Graph) -> dict[ir.Value, NDArray[np.float64]]:
-    """The outputs to which a constant is added on the way from the picture to the scores, with that constant.
+    """Find all biases between the picture and the scores: tensors, and the constant that was added to make each of them.
 
-    Biases of convolutions, dense layers and normalisations, and constants in Add and Sub; each of the output's rank,
-    to be broadcast. A batch normalisation's is β - γ·μ/√(σ² + ε).
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        In topological order.
+
+    Returns
+    -------
+    dict of onnx_ir.Value to numpy.ndarray, float64
+        The constant has the tensor's rank and broadcasts to its shape.
+
+    Notes
+    -----
+    Biases of convolutions, dense layers and normalisations count, and constants in Add and Sub. A batch normalisation's is
+    β - γ·μ/√(σ² + ε).
     """
     found = {}
     for node in nodes_between(graph.outputs[0], [graph.inputs[0]]):
@@ -131,9 +163,9 @@ def _map_size(value: ir.Value, axes: Axes | None) -> tuple[int, int] | None:
 
 
 def _scaled(op: Ops, term: ir.Value) -> ir.Value:
-    """|term| [K, C, h, w], each channel scaled to [0, 1] by its own minimum and maximum, summed over channels.
+    """Absolute values [K, C, h, w] of a term, each channel scaled to [0, 1], summed over channels: [K, 1, h, w].
 
-    A channel that is flat but for rounding counts nothing: scaled, its noise would weigh as much as any other channel.
+    A flat channel counts nothing: scaled, its rounding noise would weigh as much as any other channel.
     """
     size = op.Abs(term)
     scaled, _ = scale_unless_flat(op, size, [2, 3])

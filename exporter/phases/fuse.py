@@ -1,4 +1,4 @@
-"""fuse.onnx: feature maps and weights -> visualization maps and the explanation map."""
+"""fuse.onnx: from feature maps and weights to visualization maps and the heat map."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ from sise_ort.formulas.fusion import fuse, visualization_map
 
 
 def build_fuse(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
-    """Inputs: features_b [1, N, h, w] and weights_b [K, N] of every block (w_k = s_k / (range_k · total_k)).
+    """Build fuse.onnx (docs/method.md, Weights and Fusion).
 
-    Outputs: visualization_maps [K, B, H, W], each scaled to [0, 1] (0 where a block is empty or flat), and
-    heatmap [K, H, W] (docs/method.md, Weights and Fusion). A block whose weights are all 0 is skipped.
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Blocks, shallow to deep.
+    spec : InputSpec
+        Frame that the bundle takes.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Notes
+    -----
+    Inputs: of every block features_b [1, N, h, w] and weights_b [K, N], all 0 where the block has no masks.
+
+    Outputs: visualization_maps [K, B, H, W] in [0, 1], 0 where a block has no masks or is flat; heatmap [K, H, W] in [0, 1].
     """
     features, weights = [], []
     for b, layer in enumerate(layers, 1):

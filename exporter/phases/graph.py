@@ -1,4 +1,4 @@
-"""What all phases share: opening and closing a graph, the frame's way in, upsampling."""
+"""Parts that all phases share: a new graph, its inputs and outputs, and preprocessing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,35 @@ FLOAT, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.UINT8
 
 
 def tensor_input(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    """Make an input of a graph; strings in the shape name free dimensions."""
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
 
 
 def new_graph(name: str, inputs: Sequence[ir.Value]) -> ir.Graph:
+    """Make an empty graph with these inputs."""
     return ir.Graph(inputs, [], nodes=[], opset_imports={"": OPSET}, name=name)
 
 
 def finish(
     graph: ir.Graph, outputs: Mapping[str, ir.Value], shapes: Mapping[str, Sequence[int | str]]
 ) -> ir.Model:
-    """Name the outputs, sort the nodes, drop what leads nowhere; what bore a name of ours gets another."""
+    """Name a graph's outputs, sort its nodes and remove those that no output needs.
+
+    Source tensors that clash with our input or output names are renamed.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Changed in place.
+    outputs : mapping of str to onnx_ir.Value
+        float32 outputs by name.
+    shapes : mapping of str to sequence of int or str
+        Shape of every output.
+
+    Returns
+    -------
+    onnx_ir.Model
+    """
     kept = {id(value) for value in (*outputs.values(), *graph.inputs)}
     ours = {*outputs, *(value.name for value in graph.inputs)}
     inside = [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]
@@ -48,12 +66,26 @@ def finish(
 
 
 def frame_input(spec: InputSpec) -> ir.Value:
+    """Make the input `image`, a frame [1, H, W, C] as the camera gives it."""
     dtype = UINT8 if spec.frame_dtype == "uint8" else FLOAT
     return tensor_input("image", dtype, [1, spec.height, spec.width, spec.channels])
 
 
 def network_input(op: Ops, image: ir.Value, preprocessing: Preprocessing) -> ir.Value:
-    """Frame [1, H, W, C], RGB or gray, 0 to 255 -> network input [1, C, H, W], (pixel - mean) / std."""
+    """Append preprocessing, (pixel - mean) / std.
+
+    Parameters
+    ----------
+    op : Ops
+    image : onnx_ir.Value [1, H, W, C]
+        RGB or gray frame, 0 to 255.
+    preprocessing : Preprocessing
+        Channel order, mean and std that the network wants.
+
+    Returns
+    -------
+    onnx_ir.Value, float32 [1, C, H, W]
+    """
     x = image if image.dtype == FLOAT else op.Cast(image, to=FLOAT)
     x = op.Transpose(x, perm=[0, 3, 1, 2])
     if preprocessing.color == "bgr":

@@ -1,4 +1,4 @@
-"""head.onnx: the last block's feature maps -> class scores and confidences."""
+"""head.onnx: from the last block's feature maps to class scores and confidences."""
 
 from __future__ import annotations
 
@@ -17,11 +17,31 @@ from sise_ort.heads import Head
 
 
 def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) -> ir.Model:
-    """Input: features [n, N, h, w] of the last block. Outputs: scores and confidence [n, classes].
+    """Build head.onnx, the part of the network behind the last block.
+
+    Parameters
+    ----------
+    network : onnx_ir.Model
+        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+    last : Candidate
+        Output of the last block.
+    spec : InputSpec
+        Frame that the bundle takes; its `batch` fixes n.
+    head : Head
+        From class scores to confidences.
+
+    Returns
+    -------
+    onnx_ir.Model
 
     Raises
     ------
-    ExportError : the scores depend on the picture in other ways than through the last block.
+    ExportError
+        The scores depend on the picture in other ways than through the last block.
+
+    Notes
+    -----
+    Input: features [n, N, h, w]. Outputs: scores and confidence, [n, classes] each.
     """
     graph = network.clone().graph
     source, scores = graph.inputs[0], graph.outputs[0]

@@ -1,4 +1,4 @@
-"""image_gradient.onnx: network inputs and classes -> scores and the gradients of the classes' scores."""
+"""image_gradient.onnx: from network inputs and classes to class scores and their gradients."""
 
 from __future__ import annotations
 
@@ -12,9 +12,31 @@ from sise_ort.formulas.seed import class_is
 
 
 def build_image_gradient(network: ir.Model, spec: InputSpec, classes: int) -> ir.Model:
-    """Inputs: input [n, C, H, W], class [n] int64 (negative: the top class); n may be fixed to 1.
+    """Build image_gradient.onnx, the gradient of a class score by the network's input.
 
-    Outputs: scores [n, classes], gradient [n, C, H, W] of each input's own class score.
+    Parameters
+    ----------
+    network : onnx_ir.Model
+        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+    spec : InputSpec
+        Frame that the bundle takes; its `batch` fixes n.
+    classes : int
+        Number of class scores.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Raises
+    ------
+    GradientError
+        An operator of the network has no gradient.
+
+    Notes
+    -----
+    Inputs: input [n, C, H, W]; class [n], int64, one per input, a negative one for the top class.
+
+    Outputs: scores [n, classes]; gradient [n, C, H, W], of each input's own class score.
     """
     graph = network.clone().graph
     source, scores = graph.inputs[0], graph.outputs[0]

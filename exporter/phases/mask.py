@@ -1,4 +1,4 @@
-"""mask.onnx: feature maps and indices -> attribution masks."""
+"""mask.onnx: from feature maps and indices to attribution masks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from sise_ort.formulas.masks import attribution_masks
 
 
 def build_mask(spec: InputSpec) -> ir.Model:
-    """Inputs: maps [1, N, h, w], index [n] int64.
+    """Build mask.onnx (docs/method.md, Masks).
 
-    Outputs: masks [n, 1, H, W], each map upsampled, then scaled to [0, 1] by its own minimum and maximum;
-    range [n], maximum - minimum before scaling; total [n], the sum of each mask.
+    Parameters
+    ----------
+    spec : InputSpec
+        Frame that the bundle takes.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Notes
+    -----
+    Inputs: maps [1, N, h, w], of any block; index [n], int64, the maps that become masks.
+
+    Outputs: masks [n, 1, H, W] in [0, 1]; range [n], maximum - minimum of the upsampled map; total [n], sum of the mask.
     """
     maps = tensor_input("maps", FLOAT, [1, "N", "h", "w"])
     index = tensor_input("index", INT64, ["n"])

@@ -1,4 +1,4 @@
-"""predict.onnx: network inputs -> class scores and confidences."""
+"""predict.onnx: from network inputs to class scores and confidences."""
 
 from __future__ import annotations
 
@@ -11,9 +11,24 @@ from sise_ort.heads import Head
 
 
 def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
-    """Input: masked [n, C, H, W]. Outputs: scores [n, classes] and confidence [n, classes], Ψ; n may be fixed to 1.
+    """Build predict.onnx: the plain network, so that any engine can take its place.
 
-    The CNN as it is, so that any engine can take its place. Raw-score heads repeat the scores as confidence.
+    Parameters
+    ----------
+    network : onnx_ir.Model
+        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+    spec : InputSpec
+        Frame that the bundle takes; its `batch` fixes n.
+    head : Head
+        From class scores to confidences.
+
+    Returns
+    -------
+    onnx_ir.Model
+
+    Notes
+    -----
+    Input: masked [n, C, H, W]. Outputs: scores and confidence, [n, classes] each; the same numbers for raw scores.
     """
     graph = network.clone().graph
     graph.inputs[0].name = "masked"
@@ -21,7 +36,7 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
 
 
 def finish_with_confidence(graph: ir.Graph, op: Ops, spec: InputSpec, head: Head) -> ir.Model:
-    """Make `scores`, the graph's only output, and `confidence` the outputs."""
+    """Close a graph whose only output are class scores: its outputs become `scores` and `confidence`."""
     scores = graph.outputs[0]
     confidence = head.confidence(op, scores)
     shape: list[int | str] = [spec.batch or "n", head.classes]

@@ -1,4 +1,4 @@
-"""sketch.onnx: feature maps -> their masks at a glance, for predicting what a mask would score (docs/budget.md)."""
+"""sketch.onnx: from feature maps to masks on a coarse grid, by which a budget predicts scores (docs/budget.md)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,30 @@ from sise_ort.formulas.sketch import evidence, grid, small_masks, texture, to_ce
 
 
 def build_sketch(layers: Sequence[Layer], spec: InputSpec) -> ir.Model:
-    """Inputs: features_b [1, N, h, w] and index_b [n] int64 of every block; alpha [K, N], pooled gradients of the last.
+    """Build sketch.onnx.
 
-    Outputs, per block: cells_b [n, R, C], each chosen map's mask averaged over a grid of cells, in [0, 1]; range_b [n],
-    the map's maximum - minimum; texture_b [n, 2], of the mask at feature resolution the mean absolute difference of
-    neighbours (below and beside, added) and the mean square. And evidence [K, R, C], Grad-CAM's map of the last block:
-    the positive part of Σ α_k A_k, averaged over the cells.
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Blocks, shallow to deep.
+    spec : InputSpec
+        Frame that the bundle takes.
 
-    A mask is (A - minimum) / range here with both taken at feature resolution, while mask.onnx takes them after
-    upsampling: enough to compare masks, and no mask is ever made at full size.
+    Returns
+    -------
+    onnx_ir.Model
+
+    Notes
+    -----
+    Inputs: of every block features_b [1, N, h, w] and index_b [n], int64, the maps that may become masks; alpha [K, N], pooled
+    gradients of the last block.
+
+    Outputs: of every block cells_b [n, R, C] in [0, 1], each mask averaged over a grid of cells; range_b [n], the map's maximum -
+    minimum; texture_b [n, 2], roughness and mean square of the mask (`sise_ort.formulas.sketch.texture`). And evidence
+    [K, R, C], Grad-CAM's map of the last block averaged over the cells.
+
+    Masks are scaled at feature resolution here, while mask.onnx scales them after upsampling: enough to compare masks, and no
+    mask is made at full size.
     """
     features = [
         tensor_input(f"features_{b}", FLOAT, [1, layer.channels, layer.height, layer.width])

@@ -10,8 +10,10 @@ from sise_ort.exporter.ops import Ops, attribute, input_of
 
 
 def gate(op: Ops, condition: ir.Value, g: ir.Value) -> ir.Value:
-    """g where a condition holds, else 0; as a product, since onnxruntime's Where runs on one thread and takes 5 to 7
-    times as long (measured on 2 cores)."""
+    """g where a condition holds, else 0.
+
+    A product, since onnxruntime's Where runs on one thread and takes 5 to 7 times as long (measured on 2 cores).
+    """
     return op.Mul(g, op.Cast(condition, to=op.dtype))
 
 
