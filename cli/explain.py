@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import Mu, provider_option
+from sise_ort.cli.options import LevelsType, Mu, provider_option
 from sise_ort.outputs import OutputFolder, to_json
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
 )
+@click.option(
+    "--levels",
+    type=LevelsType(),
+    help="Pixel value of white where it is not 255, such as 4095 for 12 bits; or the values of black and white.",
+)
 @provider_option
 @click.option("--batch-size", type=click.IntRange(1), help="Masked inputs scored at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
@@ -84,6 +89,7 @@ def command(
     deadline_ms: float | None,
     tolerance: float | None,
     settings: tuple[str, ...],
+    levels: Any,
     provider: str,
     batch_size: int | None,
     as_json: bool,
@@ -123,7 +129,7 @@ def command(
     outputs = OutputFolder(folder, pictures)
     outputs.prepare()
     run = Run(explainer, pictures, outputs, several=target is not None, as_json=as_json)
-    run.explain(target, method, parameters)
+    run.explain(target, method, levels, parameters)
     if run.failed:
         raise click.ClickException(
             f"{run.failed} of {len(pictures)} pictures could not be explained or saved"
@@ -162,13 +168,19 @@ class Run:
         self._update_bar: Callable[[int, int], None] | None = None
         self.failed = 0
 
-    def explain(self, target: Any, method: str, parameters: Mapping[str, Any]) -> None:
+    def explain(self, target: Any, method: str, levels: Any, parameters: Mapping[str, Any]) -> None:
         """Explain all pictures; one is drawn and saved while the next one is explained."""
         from sise_ort.cli.console import progress_bar
         from sise_ort.errors import FrameError
 
         results = self._explainer.explain_many(
-            self._pictures, target, method=method, errors="return", progress=self._progress, **parameters
+            self._pictures,
+            target,
+            method=method,
+            levels=levels,
+            errors="return",
+            progress=self._progress,
+            **parameters,
         )
         with ThreadPoolExecutor(1) as drawing:
             last: tuple[str, Future[Saved]] | None = None

@@ -98,6 +98,27 @@ class Names(click.ParamType):  # type: ignore[type-arg]
         return list(dict.fromkeys(names))
 
 
+class LevelsType(click.ParamType):  # type: ignore[type-arg]
+    """The pixel value of white, or those of black and white."""
+
+    name = "WHITE|BLACK,WHITE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from sise_ort.errors import ParameterError, on_command_line
+        from sise_ort.levels import check_levels
+
+        if not isinstance(value, str):
+            return value
+        try:
+            ends = tuple(float(v) for v in value.split(","))
+            check_levels(ends[0] if len(ends) == 1 else ends)
+        except ParameterError as error:
+            self.fail(on_command_line(error), param, ctx)
+        except ValueError:
+            self.fail(f"'{value}' is neither a number such as 4095 nor two such as 100,3000", param, ctx)
+        return ends[0] if len(ends) == 1 else ends
+
+
 class Mu(click.ParamType):  # type: ignore[type-arg]
     """A number in [0, 1) or "adaptive"."""
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
-from sise_ort.frame import Placement, fit_frame, read_frame, to_channels
+from sise_ort.fitting import Placement
+from sise_ort.levels import Range, check_levels
 from sise_ort.runtime.method import LONGEST_DEADLINE, Attributions, Method, Progress, Question, confidences
 from sise_ort.runtime.methods import METHODS, method_named
 from sise_ort.runtime.model import BundleModel
-from sise_ort.runtime.preparing import Asked, Prepared, ahead
+from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.targets import POSITIVE, Target, label_of, question
 
@@ -124,6 +125,7 @@ class Explainer:
         *,
         method: str = "sise",
         color: str = "rgb",
+        levels: Range = None,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> Explanation: ...
@@ -136,6 +138,7 @@ class Explainer:
         *,
         method: str = "sise",
         color: str = "rgb",
+        levels: Range = None,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Explanation]: ...
@@ -147,6 +150,7 @@ class Explainer:
         *,
         method: str = "sise",
         color: str = "rgb",
+        levels: Range = None,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> Explanation | list[Explanation]:
@@ -154,15 +158,18 @@ class Explainer:
 
         Parameters
         ----------
-        frame : path of a picture file, or array [H0, W0, 3] or [H0, W0], uint8 (float32 where the bundle was
-            exported with ``frame_dtype="float32"``), values 0 to 255, any size. An array of exactly the
-            network's size is taken as it is, without the crop or border of the bundle's fit.
+        frame : path of a picture file, its bytes, an open binary file, a PIL image, or an array [H0, W0, 3] or
+            [H0, W0], uint8 (float32 where the bundle was exported with ``frame_dtype="float32"``), values 0 to 255,
+            any size. A frame of exactly the network's size is taken as it is, without the crop or border of the
+            bundle's fit.
         target : None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence;
             sigmoid heads), ``"positive"`` (every class over 0.5; sigmoid heads), or a sequence of these.
         mu : SISE's threshold of the feature map selection, in [0, 1) relative to the largest pooled gradient of each
             block, or "adaptive" (Ada-SISE); 0 by default.
         method : "sise", or a name of `sise_ort.runtime.methods.METHODS`.
         color : channel order of an array, "rgb" or "bgr".
+        levels : the pixel value of white where it is not 255, such as 4095 for 12 bits, or the values of black and
+            white, such as ``(0, 1)`` for floats; see `sise_ort.frame.read`.
         progress : called with (steps done, steps in all).
         parameters : the method's own, such as ``passes=64``, ``deadline=0.2`` (seconds) or ``tolerance=0.05`` for
             SISE within a budget, ``masks=4000, seed=1`` for "rise"; see its function.
@@ -179,7 +186,7 @@ class Explainer:
         self._model.require_open()
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
-        prepared = self._prepare(frame, color)
+        prepared = prepare(self.manifest, frame, color, levels)
         asked = self._ask(prepared, target)
         if not asked.questions:
             return []
@@ -213,6 +220,7 @@ class Explainer:
         *,
         method: str = "sise",
         color: str = "rgb",
+        levels: Range = None,
         errors: str = "raise",
         progress: Progress | None = None,
         **parameters: Any,
@@ -226,7 +234,7 @@ class Explainer:
         Parameters
         ----------
         frames : pictures as for `explain`; they are taken one by one, so that a generator may be endless.
-        target, mu, method, color, parameters : as for `explain`, for all of them.
+        target, mu, method, color, levels, parameters : as for `explain`, for all of them.
         errors : "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
         progress : called with (steps done, steps in all) of a picture; the next one may begin before it is done.
 
@@ -243,22 +251,23 @@ class Explainer:
         self._model.require_open()
         way = method_named(method)
         parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
-        return self._explained(frames, target, way, parameters, color, errors == "return", progress)
+        check_levels(levels)
+        prepared = ahead(lambda frame: prepare(self.manifest, frame, color, levels), frames)
+        return self._explained(prepared, target, way, parameters, errors == "return", progress)
 
     def _explained(
         self,
-        frames: Iterable[Any],
+        frames: Iterable[Prepared | FrameError],
         target: Target | Sequence[Target],
         way: Method,
         parameters: Mapping[str, Any],
-        color: str,
         keep_errors: bool,
         progress: Progress | None,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
         waiting: deque[tuple[Prepared, Asked] | FrameError | None] = deque()
 
         def pictures() -> Iterator[tuple[Tensor, list[Question]]]:
-            for prepared in ahead(lambda frame: self._prepare(frame, color), frames):
+            for prepared in frames:
                 if isinstance(prepared, FrameError):
                     waiting.append(prepared)
                     continue
@@ -293,13 +302,6 @@ class Explainer:
             results = self._results(*first, way, parameters, run, timings)
             yield results if first[1].several else results[0]
         yield from settled()
-
-    def _prepare(self, frame: Any, color: str) -> Prepared:
-        started = time.perf_counter()
-        picture = read_frame(frame, color)
-        fitted, placement = self._fit(picture)
-        name = str(frame) if isinstance(frame, (str, Path)) else ""
-        return Prepared(picture, fitted, placement, name, started, time.perf_counter() - started)
 
     def _ask(self, prepared: Prepared, target: Target | Sequence[Target]) -> Asked:
         """Upload a picture, and find the questions about it that a target means."""
@@ -347,30 +349,25 @@ class Explainer:
                 parameters=parameters,
                 facts=answer.facts,
                 timings=timings,
-                notes=self.notes + self._model.notes + answer.notes,
-                source=prepared.name,
+                notes=self.notes + self._model.notes + prepared.frame.notes + answer.notes,
+                source=prepared.frame.source,
                 head=self.manifest.head.words,
                 layers=self.manifest.layers,
                 scores=run.scores,
                 model=dict(self._model.facts()),
-                frame=prepared.picture,
+                frame=prepared.frame.pixels,
                 placement=prepared.placement,
+                levels=prepared.frame.levels,
             )
             for answer, psi in zip(run.answers, confidence, strict=True)
         ]
 
-    def prepare(self, frame: Any, *, color: str = "rgb") -> tuple[NDArray[Any], Placement]:
+    def prepare(
+        self, frame: Any, *, color: str = "rgb", levels: Range = None
+    ) -> tuple[NDArray[Any], Placement]:
         """A frame as the graphs take it, [H, W, C], and how it lies on the original."""
-        return self._fit(read_frame(frame, color))
-
-    def _fit(self, picture: NDArray[Any]) -> tuple[NDArray[Any], Placement]:
-        spec = self.manifest.input
-        if spec.frame_dtype == "uint8" and picture.dtype != np.uint8:
-            raise FrameError(
-                "the frame is float32, the bundle takes uint8: round it, or export with --frame-dtype float32"
-            )
-        wanted = to_channels(picture, spec.channels).astype(spec.frame_dtype, copy=False)
-        return fit_frame(wanted, spec, self.manifest.fit)
+        prepared = prepare(self.manifest, frame, color, levels)
+        return prepared.fitted, prepared.placement
 
     def _positive(self, image: Tensor) -> list[Question]:
         head = self.manifest.head

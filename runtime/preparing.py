@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import FrameError
-from sise_ort.frame import Placement
+from sise_ort.bundle import Manifest
+from sise_ort.errors import FrameError, option
+from sise_ort.fitting import Placement, fit_frame, to_channels
+from sise_ort.frame import Frame, read
+from sise_ort.levels import Range
 from sise_ort.runtime.method import Question
 from sise_ort.runtime.providers import Tensor
 
@@ -21,22 +26,19 @@ class Prepared:
 
     Attributes
     ----------
-    picture : array, [H0, W0, C]
-        The frame as given.
+    frame : Frame
+        The frame as given, with notes on how it was read.
     fitted : array, [H, W, C]
         The frame at network size.
     placement : Placement
         How the two lie on each other.
-    name : str
-        Path of the picture's file, "" for an array.
     started, seconds : float
         When preparing it began, on `time.perf_counter`, and how long it took.
     """
 
-    picture: NDArray[Any]
+    frame: Frame
     fitted: NDArray[Any]
     placement: Placement
-    name: str
     started: float
     seconds: float
 
@@ -64,6 +66,40 @@ class Asked:
     several: bool
     passes: int
     seconds: float
+
+
+def prepare(manifest: Manifest, source: Any, color: str = "rgb", levels: Range = None) -> Prepared:
+    """Read a frame and bring it to network size.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What the bundle takes.
+    source, color, levels
+        As for `sise_ort.frame.read`.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    FrameError, ParameterError
+        As `sise_ort.frame.read`; or the frame is float32 and the bundle takes uint8.
+    """
+    started = time.perf_counter()
+    frame, spec = read(source, color, levels), manifest.input
+    picture = frame.pixels
+    if spec.frame_dtype == "uint8" and picture.dtype != np.uint8:
+        if frame.levels is None:
+            raise FrameError(
+                f"the frame is float32, the bundle takes uint8: pass {option('levels', 255)} to round it, or export "
+                f"with {option('frame_dtype', 'float32')}"
+            )
+        picture = np.rint(picture).astype(np.uint8)
+    wanted = to_channels(picture, spec.channels).astype(spec.frame_dtype, copy=False)
+    fitted, placement = fit_frame(wanted, spec, manifest.fit)
+    return Prepared(frame, fitted, placement, started, time.perf_counter() - started)
 
 
 def ahead(prepare: Callable[[Any], Prepared], frames: Iterable[Any]) -> Iterator[Prepared | FrameError]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Layer
-from sise_ort.frame import Placement, place_back
+from sise_ort.fitting import Placement, place_back
 from sise_ort.outputs import OutputFolder
 
 
@@ -37,7 +37,9 @@ class Explanation:
     timings : seconds per phase. notes : what was assumed, skipped or chosen.
     source : the picture's path, "" for an array. head : kind of head, in words.
     layers : the blocks. scores : float32 [classes], raw class scores. model : facts about bundle and runtime.
-    frame : the frame as given, RGB or gray [H0, W0, C]. placement : how network and frame lie on each other.
+    frame : the frame as given, RGB or gray [H0, W0, C]; it shares no memory with the caller's. placement : how
+        network and frame lie on each other.
+    levels : pixel values that were mapped to 0 and 255 in reading the frame, None where these are 0 and 255.
     """
 
     heatmap: NDArray[np.float32]
@@ -61,6 +63,7 @@ class Explanation:
     model: Mapping[str, Any]
     frame: NDArray[Any] = field(repr=False)
     placement: Placement = field(repr=False)
+    levels: tuple[float, float] | None = None
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
@@ -98,6 +101,7 @@ class Explanation:
             "facts": dict(self.facts),
             "notes": list(self.notes),
             "frame_size": list(self.placement.frame_size),
+            "levels": None if self.levels is None else list(self.levels),
             "network_size": list(self.heatmap.shape),
             "blocks": [
                 {
@@ -135,7 +139,7 @@ class Explanation:
             ]
         parameters = {name: str(value) for name, value in self.parameters.items()}
         return [
-            picture, self.target, self.label, self.method, parameters, str(self.model.get("bundle_sha256"))
+            picture, self.levels, self.target, self.label, self.method, parameters, str(self.model.get("bundle_sha256"))
         ]  # fmt: skip
 
     def save(self, folder: str | Path | OutputFolder, name: str | None = None) -> list[Path]:

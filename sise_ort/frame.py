@@ -1,187 +1,209 @@
-"""Pictures on their way in and heat maps on their way back: reading, checking, fitting to network size.
-
-OpenCV is imported only for picture files and for resizing; an array of network size needs NumPy alone.
-"""
+"""Frames on their way in: files, bytes, open files, PIL pictures and arrays become one checked array."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Fit, InputSpec
-from sise_ort.errors import FrameError
+from sise_ort.errors import FrameError, option
+from sise_ort.fitting import Placement, fit_frame, place_back, resize, to_channels
+from sise_ort.levels import Levels, Range, check_levels
+from sise_ort.pictures import MAX_PIXELS, check_size, decode, read_bytes, read_stream
 
-MAX_PIXELS = 1 << 28
-"""Pictures with more pixels than this (268 million) are refused."""
+__all__ = [
+    "MAX_PIXELS", "Frame", "Placement", "fit_frame", "place_back", "read", "read_frame", "resize", "to_channels",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the network's picture lies in the frame, and where the frame lies in the network's picture.
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame as it was read, and what was done in reading it.
 
-    frame : (top, bottom, left, right) in frame pixels that the network saw, as floats.
-    network : (top, bottom, left, right) in network pixels that show the frame.
+    Attributes
+    ----------
+    pixels : array [H, W, 1 or 3], uint8 or float32 in 0 to 255
+        RGB or gray, upright; it shares no memory with what it was read from.
+    source : str
+        The file's path; empty for what is no file.
+    notes : tuple of str
+        What was taken, put on a background or mapped.
+    levels : (float, float) or None
+        Values that were mapped to 0 and 255, where they were others.
     """
 
-    frame_size: tuple[int, int]
-    frame: tuple[float, float, float, float]
-    network: tuple[int, int, int, int]
+    pixels: NDArray[Any]
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    levels: tuple[float, float] | None = None
 
 
-def read_frame(source: Any, color: str = "rgb") -> NDArray[Any]:
-    """A picture as an array [H, W, C] with C 1 or 3, RGB, uint8 or float32, checked.
+def read_frame(source: Any, color: str = "rgb", levels: Range | Levels = None) -> NDArray[Any]:
+    """Read a frame's pixels; see `read` for what can be read.
 
     Parameters
     ----------
-    source : path of a picture file, or an array [H, W], [H, W, 1] or [H, W, 3], uint8 or float32 (0 to 255).
-    color : channel order of an array, "rgb" or "bgr"; files are read right whatever it is.
-
-    Raises
-    ------
-    FrameError : the file is unreadable, or the array has another shape or dtype, is empty or not finite.
-    """
-    if color not in ("rgb", "bgr", "gray"):
-        raise FrameError(f'color is {color!r}; frames are "rgb", "bgr" or "gray"')
-    if isinstance(source, (str, Path)):
-        return _read_file(Path(source))
-    frame = np.asarray(source)
-    if frame.dtype == np.float64:
-        frame = frame.astype(np.float32)
-    if frame.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
-        hint = "; divide 16-bit frames by 257 and round" if frame.dtype == np.uint16 else ""
-        raise FrameError(
-            f"the frame has dtype {frame.dtype}; uint8 or float32 with pixel values 0 to 255 is needed{hint}"
-        )
-    if frame.ndim == 2:
-        frame = frame[:, :, None]
-    if frame.ndim != 3 or frame.shape[2] not in (1, 3):
-        hint = "; drop the alpha channel" if frame.ndim == 3 and frame.shape[2] == 4 else ""
-        if frame.ndim == 3 and frame.shape[0] in (1, 3):
-            hint = "; transpose [C, H, W] to [H, W, C]"
-        raise FrameError(f"the frame has shape {list(frame.shape)}; [H, W, 3] or [H, W] is needed{hint}")
-    _check_size(frame.shape[:2], "the frame")
-    if frame.dtype == np.float32 and not np.isfinite(frame).all():
-        raise FrameError(f"the frame has {int((~np.isfinite(frame)).sum())} values that are NaN or infinite")
-    return frame[:, :, ::-1] if color == "bgr" and frame.shape[2] == 3 else frame
-
-
-def _check_size(size: tuple[int, ...], name: str) -> None:
-    if min(size) < 1:
-        raise FrameError(f"{name} is empty: {size[0]} × {size[1]} pixels")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise FrameError(
-            f"{name} has {size[0]} × {size[1]} pixels, more than {MAX_PIXELS}; scale it down first"
-        )
-
-
-def _read_file(path: Path) -> NDArray[Any]:
-    import cv2
-
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise FrameError(f"picture '{path}' cannot be read: {error.strerror or error}") from error
-    if data.size == 0:
-        raise FrameError(f"picture '{path}' is empty (0 bytes)")
-    _require_whole(path, data.tobytes())
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        if picture is not None and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
-            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)  # turned as its EXIF orientation says
-    except cv2.error as error:
-        raise FrameError(f"picture '{path}' cannot be decoded: {error.err or error}") from error
-    if picture is None:
-        raise FrameError(f"'{path}' is not a picture that OpenCV can decode (PNG, JPEG, BMP, TIFF, WebP…)")
-    if picture.dtype != np.uint8:
-        raise FrameError(
-            f"picture '{path}' has {picture.dtype} pixels; 8 bits per channel are needed. How 16 bits map to 8 "
-            "depends on your camera: convert it first"
-        )
-    _check_size(picture.shape[:2], f"picture '{path}'")
-    if picture.ndim == 2:
-        return picture[:, :, None]
-    if picture.shape[2] == 4:
-        if (picture[:, :, 3] != 255).any():
-            raise FrameError(f"picture '{path}' has transparent pixels; put it on a background first")
-        picture = picture[:, :, :3]
-    return np.ascontiguousarray(picture[:, :, ::-1])
-
-
-def _require_whole(path: Path, data: bytes) -> None:
-    """Refuse truncated JPEG and PNG files: OpenCV fills what is missing with gray and says nothing."""
-    cut = (data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")) or (
-        data.startswith(b"\x89PNG") and b"IEND" not in data[-4096:]
-    )
-    if cut:
-        raise FrameError(f"picture '{path}' is truncated: its end is missing")
-
-
-def to_channels(frame: NDArray[Any], channels: int) -> NDArray[Any]:
-    """Repeat gray for a colour network; luma (ITU-R BT.601) of colour for a gray network."""
-    if frame.shape[2] == channels:
-        return frame
-    if channels == 3:
-        return np.repeat(frame, 3, axis=2)
-    luma = frame.astype(np.float32) @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
-    return np.rint(luma).astype(np.uint8) if frame.dtype == np.uint8 else luma
-
-
-def fit_frame(frame: NDArray[Any], spec: InputSpec, fit: Fit) -> tuple[NDArray[Any], Placement]:
-    """Bring a frame [H0, W0, C] to network size; a frame of network size is taken as it is.
+    source, color, levels
+        As for `read`.
 
     Returns
     -------
-    fitted : [H, W, C] of the frame's dtype.
-    placement : how the two lie on each other.
+    array [H, W, 1 or 3], uint8 or float32 in 0 to 255
+        RGB or gray.
+
+    Raises
+    ------
+    FrameError, ParameterError
+        As `read`.
     """
-    size = (frame.shape[0], frame.shape[1])
-    target = (spec.height, spec.width)
-    whole = (0.0, float(size[0]), 0.0, float(size[1]))
-    full = (0, target[0], 0, target[1])
-    if size == target:
-        return frame, Placement(size, whole, full)
-    if fit.mode == "stretch":
-        return resize(frame, target), Placement(size, whole, full)
-    if fit.mode == "crop":
-        scale = max(fit.resize[0] / size[0], fit.resize[1] / size[1])
-        scaled = (max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1]))
-        top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
-        fitted = resize(frame, scaled)[top : top + target[0], left : left + target[1]]
-        rows, columns = size[0] / scaled[0], size[1] / scaled[1]
-        seen = (top * rows, (top + target[0]) * rows, left * columns, (left + target[1]) * columns)
-        return np.ascontiguousarray(fitted), Placement(size, seen, full)
-    scale = min(target[0] / size[0], target[1] / size[1])
-    scaled = (min(max(round(size[0] * scale), 1), target[0]), min(max(round(size[1] * scale), 1), target[1]))
-    top, left = (target[0] - scaled[0]) // 2, (target[1] - scaled[1]) // 2
-    fitted = np.empty((*target, frame.shape[2]), frame.dtype)
-    fitted[:] = fit.border
-    fitted[top : top + scaled[0], left : left + scaled[1]] = resize(frame, scaled)
-    return fitted, Placement(size, whole, (top, top + scaled[0], left, left + scaled[1]))
+    return read(source, color, levels).pixels
 
 
-def place_back(heatmap: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
-    """A heat map [H, W] of network size at the frame's own size, zero where the network did not look."""
-    top, bottom, left, right = placement.network
-    shown = heatmap[top:bottom, left:right]
-    y0, y1, x0, x1 = placement.frame
-    rows, columns = (round(y0), max(round(y1), round(y0) + 1)), (round(x0), max(round(x1), round(x0) + 1))
-    result = np.zeros(placement.frame_size, np.float32)
-    region = result[rows[0] : rows[1], columns[0] : columns[1]]
-    region[:] = np.clip(resize(shown, (region.shape[0], region.shape[1])), 0.0, 1.0)
-    return result
+def read(source: Any, color: str = "rgb", levels: Range | Levels = None) -> Frame:
+    """Read a frame.
+
+    Parameters
+    ----------
+    source : path, bytes, open binary file, PIL image, or array [H, W], [H, W, 1] or [H, W, 3]
+        A picture file in one of these forms, or pixels: uint8, or float32 with values 0 to 255; with `levels` any
+        whole or floating-point numbers.
+    color : {"rgb", "bgr", "gray"}
+        Channel order of an array; files and PIL images know their own.
+    levels : float or (float, float), optional
+        The pixel value of white, such as 4095 for 12 bits (black is 0), or the values of black and white, where values
+        outside are cut. The frame is then float32, ``(value - low) / (high - low) * 255``.
+
+    Returns
+    -------
+    Frame
+
+    Raises
+    ------
+    FrameError
+        The picture is missing, unreadable, damaged, empty, too large, not finite, or of a shape, dtype or range of
+        values that cannot be explained as it is.
+    ParameterError
+        `color` or `levels` is none of these.
+    """
+    if color not in ("rgb", "bgr", "gray"):
+        raise FrameError(f'{option("color")} is {color!r}; frames are "rgb", "bgr" or "gray"')
+    wanted = check_levels(levels)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return _from_file(read_bytes(path), f"picture '{path}'", str(path), wanted)
+    if isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.ndim == 1):
+        return _from_file(read_stream(BytesIO(source), "the picture"), "the picture", "", wanted)
+    if hasattr(source, "read") and not hasattr(source, "__array__"):
+        return _from_file(read_stream(source, "the open file"), "the open file", "", wanted)
+    if _is_pil(source):
+        pixels, notes = _from_pil(source)
+        return _finished(pixels, "the picture", "", wanted, notes)
+    pixels = _from_array(source)
+    if color == "bgr" and pixels.shape[2] == 3:
+        pixels = pixels[:, :, ::-1]
+    return _finished(pixels, "the frame", "", wanted, ())
 
 
-def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize [H, W] or [H, W, C] to (height, width), by area where shrinking, linearly where enlarging."""
-    if picture.shape[:2] == size:
-        return picture
-    import cv2
+def _from_file(data: bytes, name: str, source: str, levels: Levels | None) -> Frame:
+    found = decode(data, name)
+    if levels is None and found.highest:  # the file itself declares its range
+        levels = Levels(0.0, float(found.highest))
+    return _finished(found.pixels, name, source, levels, found.notes)
 
-    shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(picture), (size[1], size[0]), interpolation=method)
-    return resized if resized.ndim == picture.ndim else resized[:, :, None]
+
+def _from_array(source: Any) -> NDArray[Any]:
+    """An array [H, W, 1 or 3] of whole or floating-point numbers."""
+    try:
+        pixels = np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors on a GPU
+        raise FrameError(f"a {type(source).__name__} cannot be read as a frame: {error}") from error
+    if pixels.dtype.kind not in "iuf":
+        what = f"dtype {pixels.dtype}" if isinstance(source, np.ndarray) else f"type {type(source).__name__}"
+        raise FrameError(
+            f"the frame has {what}; a path, bytes, an open file, or an array of uint8 or float32 is needed"
+        )
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+        hint = "; drop the alpha channel" if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else ""
+        if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+            hint = "; transpose [C, H, W] to [H, W, C]"
+        raise FrameError(f"the frame has shape {list(pixels.shape)}; [H, W, 3] or [H, W] is needed{hint}")
+    return pixels
+
+
+# PIL's pictures: PIL is never imported, its objects say everything themselves -----------------------
+
+
+def _is_pil(source: Any) -> bool:
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(source).__mro__)
+
+
+def _from_pil(image: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Pixels of a PIL image, as its file would be read: upright, without palette and transparency."""
+    from sise_ort.pictures.decoding import on_white, upright
+
+    notes: list[str] = []
+    check_size((image.size[1], image.size[0]), "the picture")
+    try:
+        orientation = image.getexif().get(274, 1)
+        if getattr(image, "n_frames", 1) > 1:
+            notes.append(f"picture {image.tell() + 1} of {image.n_frames} in the file is explained")
+        clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+        if clear:
+            image = image.convert("RGBA")
+        elif image.mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        pixels = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise FrameError(f"the picture cannot be decoded: {error}") from error
+    if clear:
+        pixels, note = on_white(pixels)
+        notes += [note] if note else []
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return upright(_from_array(pixels), orientation), tuple(notes)
+
+
+# What all have in common ----------------------------------------------------------------------------
+
+
+def _finished(
+    pixels: NDArray[Any], name: str, source: str, levels: Levels | None, notes: tuple[str, ...]
+) -> Frame:
+    """Check size and values, map them where levels say so, and own the memory."""
+    check_size(pixels.shape[:2], name)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise FrameError(f"{name} has {int((~np.isfinite(pixels)).sum())} values that are NaN or infinite")
+    if levels is not None and not (pixels.dtype == np.uint8 and (levels.low, levels.high) == (0, 255)):
+        mapped, note = levels.apply(pixels, name)
+        return Frame(mapped, source, (*notes, note), (levels.low, levels.high))
+    if pixels.dtype.kind == "f":
+        _check_range(pixels, name)
+        return Frame(np.array(pixels, np.float32, order="C"), source, notes)
+    if pixels.dtype != np.uint8:
+        bits = "12 bits have 4095, 16 bits 65535"
+        raise FrameError(
+            f"{name} has {pixels.dtype} pixels from {pixels.min()} to {pixels.max()}; uint8, or the value of white "
+            f"is needed: {option('levels', 4095)} ({bits})"
+        )
+    return Frame(np.array(pixels, order="C"), source, notes)
+
+
+def _check_range(pixels: NDArray[Any], name: str) -> None:
+    """Refuse floating-point pixels that are not in 0 to 255; up to 1 they are taken for 0 to 1, unless all are 0."""
+    least, most = float(pixels.min()), float(pixels.max())
+    if least < 0 or most > 255:
+        raise FrameError(
+            f"{name} has values from {least:g} to {most:g}; 0 to 255 is needed. Say which values are black and white: "
+            f"{option('levels', [-1, 1])}"
+        )
+    if 0 < most <= 1:
+        raise FrameError(
+            f"{name} has values from {least:g} to {most:g}; 0 to 255 is needed. If they are 0 to 1, pass "
+            f"{option('levels', 1)}"
+        )

@@ -112,13 +112,38 @@ def test_higher_mu_scores_fewer_masks(explainer: sise_ort.Explainer, frame: Any)
 
 
 def test_frames_that_are_refused(explainer: sise_ort.Explainer, frame: Any) -> None:
-    with pytest.raises(FrameError, match="export with --frame-dtype float32"):
+    with pytest.raises(FrameError, match='pass levels=255 to round it, or export with frame_dtype="float32"'):
         explainer.explain(frame.astype(np.float32))
+    rounded = explainer.explain(frame.astype(np.float32) + 0.2, levels=255)
+    assert rounded.heatmap.tobytes() == explainer.explain(frame).heatmap.tobytes()
     with pytest.raises(FrameError, match="empty"):
         explainer.explain(np.zeros((0, 4, 3), np.uint8))
 
 
-def test_nan_in_a_float_frame(tiny_onnx: Path, tmp_path: Path, frame: Any) -> None:
+def test_levels_and_notes_of_a_frame(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:
+    deep = frame.astype(np.uint16) * 16
+    by_levels, plain = explainer.explain(deep, levels=255 * 16), explainer.explain(frame)
+    assert by_levels.heatmap.tobytes() == plain.heatmap.tobytes()
+    note = "pixel values 0 to 4080 were taken as 0 to 255"
+    assert note in by_levels.notes and note not in plain.notes
+    assert by_levels.record()["levels"] == [0, 4080] and plain.record()["levels"] is None
+    (many,) = explainer.explain_many([deep], levels=(0, 4080))
+    assert many.heatmap.tobytes() == plain.heatmap.tobytes()  # type: ignore[union-attr]
+    with pytest.raises(ParameterError, match="levels="):
+        explainer.explain_many([deep], levels=-1)
+    assert len({p.stem for r in (by_levels, plain) for p in r.save(tmp_path, "x")}) == 2
+
+
+def test_a_result_owns_its_frame(explainer: sise_ort.Explainer, frame: Any) -> None:
+    ring, before = frame.copy(), frame.copy()
+    result = explainer.explain(ring)
+    ring[:] = 0
+    np.testing.assert_array_equal(result.frame, before)
+
+
+def test_nan_in_a_float_frame(
+    tiny_onnx: Path, tmp_path: Path, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sise_ort.export(tiny_onnx, tmp_path / "f.sise", normalize="tf", frame_dtype="float32")
     explainer = sise_ort.load(tmp_path / "f.sise", provider="cpu")
     bad = frame.astype(np.float32)
@@ -127,6 +152,7 @@ def test_nan_in_a_float_frame(tiny_onnx: Path, tmp_path: Path, frame: Any) -> No
     with pytest.raises(FrameError, match="1 values that are NaN"):
         explainer.explain(bad)
     sise_ort.export(tiny_onnx, tmp_path / "s.sise", mean=(0, 0, 0), std=(1e-4,) * 3, frame_dtype="float32")
+    monkeypatch.setattr("sise_ort.frame._check_range", lambda *_: None)  # such frames are refused at the door
     with pytest.raises(FrameError, match="scores or gradients that are NaN or infinite"):  # overflow inside
         sise_ort.load(tmp_path / "s.sise", provider="cpu").explain(np.full((32, 48, 3), 3e37, np.float32))
 

@@ -1,51 +1,261 @@
-"""Pictures in, heat maps back."""
+"""Frames in: every form of a picture, and everything that is none."""
 
 from __future__ import annotations
 
+import os
+import resource
+import socket
+import subprocess
+import sys
+import textwrap
+import zlib
+from collections.abc import Callable
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from sise_ort.bundle import Fit, InputSpec
-from sise_ort.errors import FrameError
-from sise_ort.frame import MAX_PIXELS, fit_frame, place_back, read_frame, resize, to_channels
+from sise_ort.errors import FrameError, ParameterError, on_command_line
+from sise_ort.frame import MAX_PIXELS, read, read_frame
 
 COLOR = np.random.default_rng(2).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def written(path: Path, picture: Any) -> Path:
-    assert cv2.imwrite(str(path), picture)
-    return path
+def encoded(picture: Any, ending: str = ".png") -> bytes:
+    done, data = cv2.imencode(ending, picture)
+    assert done
+    return data.tobytes()
 
 
-def test_color_file_is_rgb(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.png", COLOR[:, :, ::-1])
-    np.testing.assert_array_equal(read_frame(path), COLOR)
-    np.testing.assert_array_equal(read_frame(str(path), "bgr"), COLOR)  # a file knows its own order
+def pil(image: Image.Image, form: str, **options: Any) -> bytes:
+    data = BytesIO()
+    image.save(data, form, **options)
+    return data.getvalue()
 
 
-def test_gray_alpha_and_bgr(tmp_path: Path) -> None:
-    gray = COLOR[:, :, 0]
-    np.testing.assert_array_equal(read_frame(written(tmp_path / "g.png", gray)), gray[:, :, None])
-    opaque = np.dstack([COLOR[:, :, ::-1], np.full((20, 30), 255, np.uint8)])
-    np.testing.assert_array_equal(read_frame(written(tmp_path / "o.png", opaque)), COLOR)
-    opaque[3, 4, 3] = 7
-    with pytest.raises(FrameError, match="transparent"):
-        read_frame(written(tmp_path / "t.png", opaque))
-    np.testing.assert_array_equal(read_frame(COLOR[:, :, ::-1], "bgr"), COLOR)
-    assert read_frame(gray).shape == (20, 30, 1)
+# Forms ----------------------------------------------------------------------------------------------
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jpg", np.full((20, 30, 3), 90, np.uint8))
+def test_one_picture_in_every_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(COLOR[:, :, ::-1]))
     data = path.read_bytes()
-    tag = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: turn by 90°
-    exif = b"Exif\0\0" + tag
-    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
-    assert read_frame(path).shape == (30, 20, 3)
+    forms: list[Any] = [
+        path,
+        str(path),
+        data,
+        bytearray(data),
+        memoryview(data),
+        BytesIO(data),
+        COLOR,
+        COLOR.tolist(),
+    ]
+    for form in forms[:-1]:
+        np.testing.assert_array_equal(read_frame(form), COLOR)
+    with path.open("rb") as stream:
+        np.testing.assert_array_equal(read_frame(stream), COLOR)
+    for image in (Image.open(path), Image.fromarray(COLOR), Image.open(path).convert("RGBA")):
+        np.testing.assert_array_equal(read_frame(image), COLOR)
+    np.testing.assert_array_equal(read_frame(path, "bgr"), COLOR)  # a file knows its own order
+    np.testing.assert_array_equal(read_frame(COLOR[:, :, ::-1], "bgr"), COLOR)
+    assert read(path).source == str(path) and read(COLOR).source == read(data).source == ""
+    assert read(path).notes == read(COLOR).notes == ()
+
+
+def test_gray_stays_gray() -> None:
+    gray = COLOR[:, :, 0]
+    for form in (encoded(gray), encoded(gray, ".bmp"), gray, gray[:, :, None], Image.fromarray(gray)):
+        np.testing.assert_array_equal(read_frame(form), gray[:, :, None])
+
+
+def test_a_frame_owns_its_pixels() -> None:
+    for given in (COLOR.copy(), COLOR[:, :, 0].copy(), COLOR.astype(np.float32)):
+        for color in ("rgb", "bgr"):
+            before = read_frame(given, color)
+            kept = before.copy()
+            given[:] = 7
+            np.testing.assert_array_equal(before, kept)
+            assert before.flags.c_contiguous and not np.shares_memory(before, given)
+
+
+def test_importing_needs_no_pil() -> None:
+    code = "import sys, sise_ort.frame; print([m for m in ('PIL', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# Palettes, orientation, transparency, several pictures ----------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("colors", [2, 4, 16, 256])
+def test_palettes_are_expanded(form: str, colors: int) -> None:
+    image = Image.fromarray(COLOR).quantize(colors)
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(read_frame(pil(image, form)), expected)
+    np.testing.assert_array_equal(read_frame(image), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_holds_for_every_kind(mode: str, form: str, orientation: int) -> None:
+    if form == "JPEG" and mode == "RGBA":
+        mode = "CMYK"
+    image = Image.fromarray(COLOR).convert(mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = pil(image, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    with Image.open(BytesIO(data)) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("L" if opened.mode == "L" else "RGB"))
+        again = read_frame(opened)
+    found = read_frame(data)
+    if expected.ndim == 2:
+        expected = expected[:, :, None]
+    assert found.shape == expected.shape
+    # JPEG decoders differ by a few levels; a wrong turn by far more
+    assert np.abs(found.astype(int) - expected).max() <= (
+        40 if mode == "CMYK" else 3 if form == "JPEG" else 0
+    )
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_transparent_pixels_are_put_on_white() -> None:
+    alpha = np.full((20, 30), 255, np.uint8)
+    alpha[:5] = np.arange(30) * 8
+    image = Image.fromarray(np.dstack([COLOR, alpha]))
+    white = Image.new("RGBA", image.size, "white")
+    expected = np.asarray(Image.alpha_composite(white, image).convert("RGB")).astype(int)
+    for form in (pil(image, "PNG"), pil(image, "WEBP", lossless=True, exact=True), pil(image, "TIFF"), image):
+        found = read(form)
+        assert found.notes == ("transparent pixels (25.0 %) were put on white",)
+        assert np.abs(found.pixels - expected).max() <= 1
+        np.testing.assert_array_equal(found.pixels[5:], COLOR[5:])
+    gray = image.convert("LA")
+    assert read_frame(pil(gray, "PNG"))[0, 0].tolist() == [255, 255, 255]
+    with pytest.raises(FrameError, match="save it as PNG"):
+        read_frame(pil(gray, "TIFF"))
+    deep = np.dstack([COLOR, alpha]).astype(np.uint16) * 257
+    with pytest.raises(FrameError, match="transparent uint16 pixels"):
+        read_frame(encoded(deep), levels=65535)
+    deep[:, :, 3] = 65535
+    np.testing.assert_allclose(read_frame(encoded(deep), levels=65535), COLOR[:, :, ::-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("form", "words"), [("GIF", "an animation"), ("WEBP", "an animation"), ("PNG", "an animation"), ("TIFF", "several pages")])  # fmt: skip
+def test_the_first_of_several_pictures_is_taken(form: str, words: str) -> None:
+    first, second = Image.new("RGB", (8, 6), (250, 0, 0)), Image.new("RGB", (8, 6), (0, 0, 250))
+    options: dict[str, Any] = {"save_all": True, "append_images": [second]}
+    found = read(pil(first, form, **options, **({"lossless": True} if form == "WEBP" else {})))
+    assert found.notes[0].endswith(f"file holds {words}: its first picture is explained")
+    np.testing.assert_array_equal(found.pixels, np.asarray(first))
+    assert read(pil(first, form)).notes == ()
+
+
+def test_pil_images_in_the_middle_of_a_file() -> None:
+    first, second = Image.new("RGB", (8, 6), (250, 0, 0)), Image.new("RGB", (8, 6), (0, 0, 250))
+    with Image.open(BytesIO(pil(first, "TIFF", save_all=True, append_images=[second]))) as image:
+        image.seek(1)
+        found = read(image)
+    assert found.notes == ("picture 2 of 2 in the file is explained",)
+    np.testing.assert_array_equal(found.pixels, np.asarray(second))
+
+
+# Ranges of values -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (COLOR / 255, r"values from 0 to 1; 0 to 255 is needed. If they are 0 to 1, pass levels=1$"),
+        (COLOR.astype(np.float32) / 256, "values from 0 to 0.996"),
+        (COLOR.astype(np.float32) - 1, r"values from -1 to 254; .*levels=\[-1, 1\]"),
+        (COLOR.astype(np.float32) * 2, "values from 0 to 510"),
+        (COLOR.astype(np.uint16) * 16, r"uint16 pixels from 0 to 4080; .*levels=4095 \(12 bits"),
+        (COLOR.astype(np.int64), "int64 pixels from 0 to 255"),
+        (COLOR > 3, "dtype bool"),
+    ],
+)
+def test_ranges_that_are_not_0_to_255(array: Any, words: str) -> None:
+    with pytest.raises(FrameError, match=words) as caught:
+        read_frame(array)
+    assert "--levels" in on_command_line(caught.value) or "bool" in words
+
+
+@pytest.mark.parametrize("values", [0.0, 1.5, 255.0])
+def test_floats_that_are_fine(values: float) -> None:
+    frame = np.full((4, 5, 3), values)
+    found = read_frame(frame)
+    assert found.dtype == np.float32 and (found == values).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32, np.float64])
+def test_a_declared_range(kind: Any) -> None:
+    values = (np.arange(600).reshape(20, 30) * 6).astype(kind)
+    found = read(values, levels=4095)
+    np.testing.assert_allclose(
+        found.pixels[:, :, 0], np.arange(600).reshape(20, 30) * 6 / 4095 * 255, rtol=1e-6
+    )
+    assert found.levels == (0, 4095) and found.pixels.dtype == np.float32
+    assert found.notes == ("pixel values 0 to 4095 were taken as 0 to 255",)
+    with pytest.raises(FrameError, match="values from 0 to 3594, outside 0 to 3000"):
+        read(values, levels=3000)
+    window = read(values, levels=(600, 3000))
+    assert window.pixels.min() == 0 and window.pixels.max() == 255
+    below, above = np.mean(values < 600), np.mean(values > 3000)
+    assert window.notes[0] == f"pixel values 600 to 3000 were taken as 0 to 255; {100 * (below + above):.2g} % of the values lay outside and were cut"  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff", ".pgm"])
+def test_files_of_16_bits(ending: str, tmp_path: Path) -> None:
+    values = (np.arange(600).reshape(20, 30) * 6).astype(np.uint16)
+    path = tmp_path / f"deep{ending}"
+    path.write_bytes(encoded(values, ending))
+    expected = values[:, :, None] / 65535 * 255
+    np.testing.assert_allclose(read_frame(path, levels=65535), expected, rtol=1e-5)
+    if ending == ".pgm":  # it says that white is 65535
+        np.testing.assert_allclose(read_frame(path), expected, rtol=1e-5)
+        return
+    with pytest.raises(FrameError, match=r"has uint16 pixels from 0 to 3594; .* levels=4095"):
+        read_frame(path)
+
+
+def test_color_files_of_16_bits_are_rgb() -> None:
+    deep = COLOR.astype(np.uint16) * 257
+    np.testing.assert_allclose(read_frame(encoded(deep[:, :, ::-1]), levels=65535), COLOR, atol=1e-4)
+
+
+@pytest.mark.parametrize("highest", [1, 15, 255, 4095, 65535])
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_pnm_files_declare_their_white(highest: int, kind: bytes, rng: np.random.Generator) -> None:
+    values = rng.integers(0, highest + 1, (4, 6, 3 if kind == b"P6" else 1))
+    values[0, 0] = highest
+    pixels = values.astype(">u2" if highest > 255 else np.uint8).tobytes()
+    found = read(kind + b" # by hand\n6 4\n%d\n" % highest + pixels)
+    np.testing.assert_allclose(found.pixels, values / highest * 255, rtol=1e-6)
+    assert found.levels == (None if highest == 255 else (0, highest))
+    with pytest.raises(FrameError, match=r"truncated|damaged"):
+        read(kind + b"\n6 4\n%d\n" % highest + pixels[:-3])
+
+
+def test_levels_of_8_bits() -> None:
+    assert read_frame(COLOR, levels=255).dtype == np.uint8
+    with pytest.raises(FrameError, match=r"uint8 pixels, which cannot reach 4095: levels=4095.0 is not"):
+        read_frame(COLOR, levels=4095)
+    np.testing.assert_allclose(read_frame(COLOR, levels=(0, 4095)), COLOR / 4095 * 255, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", ["4095", True, (1,), (1, 2, 3), (2, 1), (1, 1), 0, -5, float("inf"), float("nan"), [None, 3], {}])  # fmt: skip
+def test_levels_that_are_none(levels: Any) -> None:
+    with pytest.raises(ParameterError, match="levels="):
+        read_frame(COLOR, levels=levels)
+
+
+# What is no frame -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -53,7 +263,15 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     [
         (b"", r"is empty \(0 bytes\)"),
         (b"hello, I am text", "not a picture"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is truncated"),
+        (b"\xff\xd8\xff\xd9", "no picture in its JPEG|truncated"),
+        (b"GIF89a", "truncated"),
+        (b"II*\0", "truncated"),
+        (b"BM", "truncated"),
+        (b"RIFF\xff\0\0\0WEBP", "truncated"),
+        (b"P5 3 3 999999999 ", "highest pixel value is 999999999"),
+        (b"P5 99999999999", "header is not whole"),
     ],
 )
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) -> None:
@@ -63,118 +281,221 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, words: str) 
         read_frame(path)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_truncated_files(tmp_path: Path, suffix: str) -> None:
-    path = written(tmp_path / f"a.{suffix}", COLOR)
-    data = path.read_bytes()
-    path.write_bytes(data + b"what a camera adds behind the end")
-    assert read_frame(path).shape == COLOR.shape
-    for share in (0.5, 0.9, 0.99):
-        path.write_bytes(data[: int(len(data) * share)])
-        with pytest.raises(FrameError, match="is truncated"):
-            read_frame(path)
-
-
-def test_missing_16_bit_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(FrameError, match="No such file"):
-        read_frame(tmp_path / "none.png")
-    with pytest.raises(FrameError, match="cannot be read"):
-        read_frame(tmp_path)
-    with pytest.raises(FrameError, match="uint16 pixels; 8 bits"):
-        read_frame(written(tmp_path / "deep.png", COLOR.astype(np.uint16) * 257))
-
-
 @pytest.mark.parametrize(
     ("array", "words"),
     [
         (np.zeros((0, 5, 3), np.uint8), "is empty"),
         (np.zeros((4, 5, 4), np.uint8), "drop the alpha"),
         (np.zeros((3, 40, 50), np.uint8), "transpose"),
-        (np.zeros((4, 5, 3), np.uint16), "dtype uint16"),
-        (np.zeros((4, 5, 3), bool), "dtype bool"),
         (np.full((4, 5, 3), np.nan, np.float32), "60 values that are NaN"),
         (np.array([[[np.inf, 0, 0]]]), "NaN or infinite"),
         (np.broadcast_to(np.uint8(0), (1 << 15, (1 << 13) + 1)), f"more than {MAX_PIXELS}"),
+        (np.zeros((4, 5, 3), complex), "dtype complex128"),
+        (None, "type NoneType"),
+        ([[1, 2], [3]], "cannot be read as a frame"),
+        (object(), "type object"),
+        (StringIO("text"), 'opened as text: open it with mode "rb"'),
+        (BytesIO(b""), "is empty"),
     ],
 )
-def test_arrays_that_are_no_frames(array: Any, words: str) -> None:
+def test_what_is_no_frame(array: Any, words: str) -> None:
     with pytest.raises(FrameError, match=words):
         read_frame(array)
 
 
-def test_channels() -> None:
-    gray = COLOR[:, :, :1]
-    np.testing.assert_array_equal(to_channels(gray, 3), np.dstack([gray] * 3))
-    expected = cv2.cvtColor(COLOR, cv2.COLOR_RGB2GRAY).astype(int)
-    assert np.abs(to_channels(COLOR, 1)[:, :, 0].astype(int) - expected).max() <= 1
+def test_a_color_that_does_not_exist() -> None:
+    with pytest.raises(FrameError, match="color= is 'xyz'"):
+        read_frame(COLOR, "xyz")
 
 
-SPEC = InputSpec(40, 60, 3)
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
 
 
-def heat(placement: Any, spot: tuple[int, int]) -> Any:
-    """A heat map with one hot spot, brought back to the frame; where it lands."""
-    heatmap = np.zeros((40, 60), np.float32)
-    heatmap[spot[0] - 2 : spot[0] + 3, spot[1] - 2 : spot[1] + 3] = 1
-    back = place_back(heatmap, placement)
-    return back, np.array(
-        [np.average(np.arange(back.shape[a]) + 0.5, weights=back.sum(1 - a)) for a in (0, 1)]
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(20 << 30)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "No such file"),
+        (Path.mkdir, "it is a folder"),
+        (fifo, "it is a named pipe"),
+        (listening, "cannot be read"),
+        (sparse, "21474836480 bytes, more than 1073741824"),
+        (lambda path: path.symlink_to(path), "cannot be read"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+    ],
+)
+def test_paths_that_are_no_files(make: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    make(path)
+    with pytest.raises(FrameError, match=words):
+        read_frame(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(COLOR))
+    path.chmod(0)
+    with pytest.raises(FrameError, match="Permission denied"):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800.png", "a\udc80.png", "n" * 5000, "\x1b[31m.png"])
+def test_names_that_cannot_be(name: str) -> None:
+    with pytest.raises(FrameError, match="cannot be read") as caught:
+        read_frame(name)
+    assert len(str(caught.value)) <= 500
+    str(caught.value).encode()
+
+
+# Sizes that are refused before anything is allocated ------------------------------------------------
+
+
+def bombs() -> dict[str, bytes]:
+    wide = (60_000).to_bytes
+    png = bytearray(encoded(COLOR[:, :, 0]))
+    png[16:24] = wide(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    jpeg = bytearray(encoded(COLOR, ".jpg"))
+    size = jpeg.index(b"\xff\xc0") + 5
+    jpeg[size : size + 4] = wide(2, "big") * 2
+    gif = bytearray(pil(Image.fromarray(COLOR), "GIF"))
+    gif[6:10] = wide(2, "little") * 2
+    bmp = bytearray(encoded(COLOR, ".bmp"))
+    bmp[18:26] = wide(4, "little") * 2
+    webp = bytearray(pil(Image.fromarray(COLOR).convert("RGBA"), "WEBP", exif=b"Exif\0\0II"))
+    webp[24:30] = (59_999).to_bytes(3, "little") * 2
+    tiff = bytearray(pil(Image.new("1", (300, 300)), "TIFF", compression="group4"))
+    for tag in (256, 257):  # LONG values
+        place = tiff.index(tag.to_bytes(2, "little"), 8)
+        tiff[place : place + 12] = tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + wide(4, "little")
+    jp2 = bytearray(pil(Image.fromarray(COLOR), "JPEG2000"))
+    place = jp2.index(b"\xff\x4f\xff\x51")
+    jp2[place + 8 : place + 16] = wide(4, "big") * 2
+    avif = bytearray(pil(Image.fromarray(COLOR), "AVIF"))
+    place = avif.index(b"ispe")
+    avif[place + 8 : place + 16] = wide(4, "big") * 2
+    return {
+        "png": bytes(png), "jpeg": bytes(jpeg), "gif": bytes(gif), "bmp": bytes(bmp), "webp": bytes(webp),
+        "tiff": bytes(tiff), "jp2": bytes(jp2), "avif": bytes(avif), "pnm": b"P5 60000 60000 255 " + bytes(99),
+    }  # fmt: skip
+
+
+def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    several = bombs()
+    for name, data in several.items():
+        (tmp_path / name).write_bytes(data)
+    code = """
+        import resource, sys
+        from pathlib import Path
+        import cv2
+        from sise_ort.errors import FrameError
+        from sise_ort.frame import read_frame
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for path in sorted(Path(sys.argv[1]).iterdir()):
+            try:
+                read_frame(path)
+            except FrameError as error:
+                print(path.name, "60000" in str(error) and "more than" in str(error))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)),
     )
+    *lines, grown = done.stdout.splitlines()
+    assert lines == [f"{name} True" for name in sorted(several)]
+    assert int(grown) < 100_000  # KiB
 
 
-def test_stretch(rng: np.random.Generator) -> None:
-    frame = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
-    fitted, placement = fit_frame(frame, SPEC, Fit("stretch", (40, 60)))
-    np.testing.assert_array_equal(fitted, cv2.resize(frame, (60, 40), interpolation=cv2.INTER_AREA))
-    back, centre = heat(placement, (20, 30))
-    assert back.shape == (100, 90)
-    np.testing.assert_allclose(centre, [20.5 * 100 / 40, 30.5 * 90 / 60], atol=0.6)
+# Damage ---------------------------------------------------------------------------------------------
 
 
-def test_crop_keeps_what_it_cut_at_zero(rng: np.random.Generator) -> None:
-    frame = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
-    fitted, placement = fit_frame(frame, SPEC, Fit("crop", (50, 75)))  # to 50 × 150, then the centre
-    scaled = cv2.resize(frame, (150, 50), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(fitted, scaled[5:45, 45:105])
-    back = place_back(np.ones((40, 60), np.float32), placement)
-    assert back.shape == (100, 300)
-    assert back[10:90, 90:210].min() == 1
-    assert not back[:10].any() and not back[90:].any() and not back[:, :90].any() and not back[:, 210:].any()
-    _, centre = heat(placement, (10, 50))
-    np.testing.assert_allclose(centre, [(5 + 10.5) * 2, (45 + 50.5) * 2], atol=0.6)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".gif", ".webp", ".tiff", ".ppm"])
+def test_truncated_files(ending: str) -> None:
+    data = pil(Image.fromarray(COLOR), "GIF") if ending == ".gif" else encoded(COLOR, ending)
+    for share in (0.5, 0.9, 0.99):
+        with pytest.raises(FrameError):
+            read_frame(data[: int(len(data) * share)])
+    if ending != ".tiff":  # its directory stands at the end
+        appended = bytes(np.random.default_rng(0).integers(0, 256, 20_000, dtype=np.uint8)) + b"\xff\xda"
+        np.testing.assert_array_equal(read_frame(data + appended), read_frame(data))
 
 
-def test_letterbox_cuts_its_border_off(rng: np.random.Generator) -> None:
-    frame = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
-    fitted, placement = fit_frame(
-        frame, SPEC, Fit("letterbox", (40, 60), (1, 2, 3))
-    )  # to 20 × 60, rows 10 to 30
-    assert (fitted[:10] == (1, 2, 3)).all() and (fitted[30:] == (1, 2, 3)).all()
-    np.testing.assert_array_equal(fitted[10:30], cv2.resize(frame, (60, 20), interpolation=cv2.INTER_AREA))
-    heatmap = np.zeros((40, 60), np.float32)
-    heatmap[:10] = 1
-    assert not place_back(heatmap, placement).any()
-    _, centre = heat(placement, (15, 50))
-    np.testing.assert_allclose(centre, [5.5 * 5, 50.5 * 5], atol=0.6)
+def natural(rng: np.random.Generator) -> Any:
+    """A picture [128, 160, 3] with gradients, edges and some noise."""
+    rows, columns = np.mgrid[0:128, 0:160]
+    waves = 128 + 90 * np.sin(rows / 9)[..., None] * np.cos(columns[..., None] / np.array([7, 11, 17]))
+    waves[40:80, 50:90] = (200, 60, 20)
+    return np.clip(waves + rng.normal(0, 6, waves.shape), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("mode", ["stretch", "crop", "letterbox"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 500), (333, 2), (40, 61), (2000, 30)])
-def test_odd_sizes(mode: str, size: tuple[int, int], rng: np.random.Generator) -> None:
-    frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    fitted, placement = fit_frame(frame, SPEC, Fit(mode, (40, 60), (0, 0, 0)))
-    assert fitted.shape == (40, 60, 3)
-    assert place_back(np.ones((40, 60), np.float32), placement).shape == size
+def coded_part(data: bytes) -> tuple[int, int]:
+    start = data.rindex(b"\xff\xda") + 14
+    return start, data.rindex(b"\xff\xd9")
 
 
-def test_network_size_is_taken_as_it_is(rng: np.random.Generator) -> None:
-    frame = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    fitted, _ = fit_frame(frame, SPEC, Fit("crop", (46, 69)))
-    assert fitted is frame
+JPEGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "optimized": {"optimize": True},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "many restarts": {"restart_marker_blocks": 3},
+    "4:4:4": {"subsampling": 0},
+    "high quality": {"quality": 100},
+    "low quality": {"quality": 5},
+}
 
 
-def test_enlarging_is_linear(rng: np.random.Generator) -> None:
-    small = rng.integers(0, 256, (5, 6), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        resize(small, (10, 12)), cv2.resize(small, (12, 10), interpolation=cv2.INTER_LINEAR)
-    )
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_healthy_jpegs_are_read(options: Any, mode: str, rng: np.random.Generator) -> None:
+    for picture in (
+        natural(rng),
+        np.full((67, 131, 3), 128, np.uint8),
+        np.zeros((300, 500, 3), np.uint8),
+        COLOR,
+    ):
+        data = pil(Image.fromarray(picture).convert(mode), "JPEG", **options)
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB if mode == "RGB" else 0)
+        np.testing.assert_array_equal(read_frame(data), expected.reshape(*expected.shape[:2], -1))
+        np.testing.assert_array_equal(read_frame(data + b"\xff\xda motion photo"), read_frame(data))
+
+
+@pytest.mark.parametrize("options", [JPEGS["plain"], JPEGS["restarts"]], ids=["plain", "restarts"])
+def test_damaged_jpegs_are_reported(options: Any, rng: np.random.Generator) -> None:
+    data = pil(Image.fromarray(natural(rng)), "JPEG", **options)
+    start, end = coded_part(data)
+    middle = (start + end) // 2
+    damaged = {
+        "a part is missing": data[:middle] + data[middle + (end - start) // 4 :],
+        "the last part is missing": data[:middle] + data[end:],
+        "zeros": data[:middle] + bytes(512) + data[middle + 512 :],
+        "a marker": data[:middle] + b"\xff\xc0" + data[middle + 2 :],
+    }
+    for name, content in damaged.items():
+        assert content.endswith(b"\xff\xd9")
+        with pytest.raises(FrameError, match="is damaged"):
+            read_frame(content)
+            pytest.fail(name)
+
+
+def test_png_with_a_wrong_checksum() -> None:
+    data = bytearray(encoded(COLOR))
+    place = data.index(b"IDAT") + 40
+    data[place] ^= 1
+    with pytest.raises(FrameError, match=r"damaged: the checksum of a part \(IDAT\)"):
+        read_frame(bytes(data))

@@ -1,0 +1,145 @@
+"""Frames of any size brought to network size, and heat maps brought back.
+
+OpenCV is imported only for resizing; a frame of network size needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Fit, InputSpec
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the network's picture lies in the frame, and where the frame lies in the network's picture.
+
+    Attributes
+    ----------
+    frame_size : (int, int)
+        Height and width of the frame.
+    frame : (float, float, float, float)
+        Top, bottom, left and right of what the network saw, in frame pixels.
+    network : (int, int, int, int)
+        Top, bottom, left and right of what shows the frame, in network pixels.
+    """
+
+    frame_size: tuple[int, int]
+    frame: tuple[float, float, float, float]
+    network: tuple[int, int, int, int]
+
+
+def to_channels(frame: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Turn gray into colour and colour into gray.
+
+    Parameters
+    ----------
+    frame : array [H, W, 1 or 3]
+        Gray or RGB.
+    channels : int
+        What the network takes, 1 or 3.
+
+    Returns
+    -------
+    array [H, W, channels], of the frame's dtype
+        Gray repeated, or the luma of colour (ITU-R BT.601).
+    """
+    if frame.shape[2] == channels:
+        return frame
+    if channels == 3:
+        return np.repeat(frame, 3, axis=2)
+    luma = frame.astype(np.float32) @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    return np.rint(luma).astype(np.uint8) if frame.dtype == np.uint8 else luma
+
+
+def fit_frame(frame: NDArray[Any], spec: InputSpec, fit: Fit) -> tuple[NDArray[Any], Placement]:
+    """Bring a frame to network size; a frame of network size is taken as it is.
+
+    Parameters
+    ----------
+    frame : array [H0, W0, C]
+    spec : InputSpec
+        The network's input.
+    fit : Fit
+        Stretch, crop or letterbox.
+
+    Returns
+    -------
+    fitted : array [H, W, C], of the frame's dtype
+    placement : Placement
+        How the two lie on each other.
+    """
+    size = (frame.shape[0], frame.shape[1])
+    target = (spec.height, spec.width)
+    whole = (0.0, float(size[0]), 0.0, float(size[1]))
+    full = (0, target[0], 0, target[1])
+    if size == target:
+        return frame, Placement(size, whole, full)
+    if fit.mode == "stretch":
+        return resize(frame, target), Placement(size, whole, full)
+    if fit.mode == "crop":
+        scale = max(fit.resize[0] / size[0], fit.resize[1] / size[1])
+        scaled = (max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1]))
+        top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
+        fitted = resize(frame, scaled)[top : top + target[0], left : left + target[1]]
+        rows, columns = size[0] / scaled[0], size[1] / scaled[1]
+        seen = (top * rows, (top + target[0]) * rows, left * columns, (left + target[1]) * columns)
+        return np.ascontiguousarray(fitted), Placement(size, seen, full)
+    scale = min(target[0] / size[0], target[1] / size[1])
+    scaled = (min(max(round(size[0] * scale), 1), target[0]), min(max(round(size[1] * scale), 1), target[1]))
+    top, left = (target[0] - scaled[0]) // 2, (target[1] - scaled[1]) // 2
+    fitted = np.empty((*target, frame.shape[2]), frame.dtype)
+    fitted[:] = fit.border
+    fitted[top : top + scaled[0], left : left + scaled[1]] = resize(frame, scaled)
+    return fitted, Placement(size, whole, (top, top + scaled[0], left, left + scaled[1]))
+
+
+def place_back(heatmap: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+    """Bring a heat map of network size to the frame's own size.
+
+    Parameters
+    ----------
+    heatmap : float32 [H, W]
+    placement : Placement
+        As `fit_frame` returned it.
+
+    Returns
+    -------
+    float32 [H0, W0] in [0, 1]
+        Zero where the network did not look.
+    """
+    top, bottom, left, right = placement.network
+    shown = heatmap[top:bottom, left:right]
+    y0, y1, x0, x1 = placement.frame
+    rows, columns = (round(y0), max(round(y1), round(y0) + 1)), (round(x0), max(round(x1), round(x0) + 1))
+    result = np.zeros(placement.frame_size, np.float32)
+    region = result[rows[0] : rows[1], columns[0] : columns[1]]
+    region[:] = np.clip(resize(shown, (region.shape[0], region.shape[1])), 0.0, 1.0)
+    return result
+
+
+def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize a picture, by area where it shrinks and linearly where it grows.
+
+    Parameters
+    ----------
+    picture : array [H, W] or [H, W, C]
+    size : (int, int)
+        Height and width wanted.
+
+    Returns
+    -------
+    array of that size, of the picture's dtype; the picture itself where it has that size
+    """
+    if picture.shape[:2] == size:
+        return picture
+    import cv2
+
+    shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(picture), (size[1], size[0]), interpolation=method)
+    return resized if resized.ndim == picture.ndim else resized[:, :, None]

@@ -1,0 +1,175 @@
+"""The pixels of a picture file, by OpenCV."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import FrameError
+from sise_ort.pictures.headers import Header, read_header
+from sise_ort.pictures.jpeg import check_jpeg
+from sise_ort.pictures.size import check_size
+
+BACKGROUND = 255
+"""White, which transparent pictures are put on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A decoded picture file.
+
+    Attributes
+    ----------
+    pixels : array [H, W, 1 or 3]
+        RGB or gray, of the file's own type (uint8, uint16, int32, float32…), upright.
+    notes : tuple of str
+        What was taken of the file where that is not all of it.
+    highest : int
+        The pixel value of white where the file declares it and it is not 255; else 0.
+    """
+
+    pixels: NDArray[Any]
+    notes: tuple[str, ...]
+    highest: int
+
+
+def decode(data: bytes, name: str) -> Decoded:
+    """Decode a picture file: its first picture, upright, without transparency.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        What the picture is called in errors, such as ``"picture 'a.png'"``.
+
+    Returns
+    -------
+    Decoded
+
+    Raises
+    ------
+    FrameError
+        It is no picture, damaged, too large, or cannot be decoded.
+    """
+    header = read_header(data, name)
+    check_size((header.height, header.width), name)
+    picture = _values(data, header, name) if header.highest else _by_opencv(data, header, name)
+    notes = []
+    if header.further:
+        notes.append(f"the {header.format} file holds {header.further}: its first picture is explained")
+    if picture.ndim == 2:
+        picture = picture[:, :, None]
+    if picture.shape[2] == 4:
+        if picture.dtype == np.uint8:
+            picture, note = on_white(picture, header.premultiplied)
+            notes += [note] if note else []
+        elif (picture[:, :, 3] != (np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1)).any():
+            raise FrameError(f"{name} has transparent {picture.dtype} pixels; put it on a background first")
+        else:
+            picture = picture[:, :, :3]
+    if picture.shape[2] == 3 and not header.highest:
+        picture = picture[:, :, ::-1]  # OpenCV's order is BGR
+    return Decoded(np.ascontiguousarray(upright(picture, header.orientation)), tuple(notes), header.highest)
+
+
+def _by_opencv(data: bytes, header: Header, name: str) -> NDArray[Any]:
+    import cv2
+
+    def decoded(content: bytes) -> NDArray[Any] | None:
+        try:
+            return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except (cv2.error, MemoryError) as error:
+            words = getattr(error, "err", "") or str(error) or "out of memory"
+            raise FrameError(f"{name} cannot be decoded: {words}") from error
+
+    picture = decoded(data)
+    if picture is None:
+        raise FrameError(
+            f"{name} is a {header.format} file that OpenCV cannot decode: it is damaged or of a rare kind"
+        )
+    if header.format == "JPEG" and _ends_gray(picture):
+        # Blocks without data are decoded as gray. Where the data went out, the decoder takes more if there is more.
+        found = check_jpeg(data, name)
+        longer = decoded(data[: found.scan_end] + b"\x5a\xa5" * 512 + data[found.scan_end :])
+        if found.baseline and longer is not None and not np.array_equal(picture, longer):
+            raise FrameError(f"{name} is damaged: a part of its data is missing")
+    return picture
+
+
+def _ends_gray(picture: NDArray[Any]) -> bool:
+    """Whether the last 8 × 8 pixels are exactly what a JPEG decoder gives where there is no data."""
+    rows, columns = (picture.shape[0] - 1) // 8 * 8, (picture.shape[1] - 1) // 8 * 8
+    return bool((picture[rows:, columns:] == 128).all())
+
+
+def _values(data: bytes, header: Header, name: str) -> NDArray[Any]:
+    """The values of a binary PNM file, as they stand there; OpenCV scales some and not others."""
+    if data[1:2] not in b"56":
+        raise FrameError(f"{name} is a PNM file of text with values to {header.highest}: save it as PNG")
+    channels = 3 if data[1:2] == b"6" else 1
+    head = re.match(rb"P[56](?:(?:\s|#[^\n]*\n)+\d+){3}\s", data[:65536])
+    kind = np.dtype(">u2" if header.highest > 255 else np.uint8)
+    count = header.height * header.width * channels
+    if head is None or len(data) < head.end() + count * kind.itemsize:
+        raise FrameError(f"{name} is truncated: its end is missing")
+    values = np.frombuffer(data, kind, count, head.end()).astype(kind.newbyteorder("="))
+    if values.max() > header.highest:
+        raise FrameError(
+            f"{name} is damaged: it holds {values.max()}, beyond its highest value {header.highest}"
+        )
+    return values.reshape(header.height, header.width, channels)
+
+
+def on_white(picture: NDArray[np.uint8], premultiplied: bool = False) -> tuple[NDArray[np.uint8], str]:
+    """Put a picture on a white background.
+
+    Parameters
+    ----------
+    picture : uint8 [H, W, 4]
+        Three colours and the opacity.
+    premultiplied : bool
+        The colours are multiplied by the opacity already.
+
+    Returns
+    -------
+    picture : uint8 [H, W, 3]
+        Untouched where it is opaque.
+    note : str
+        What was done, in words; empty where all is opaque.
+    """
+    colors, opacity = picture[:, :, :3], picture[:, :, 3:]
+    share = float((opacity != 255).mean())
+    if not share:
+        return colors, ""
+    alpha = opacity.astype(np.float32) / 255
+    shown = colors.astype(np.float32) * (1 if premultiplied else alpha) + BACKGROUND * (1 - alpha)
+    words = f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
+    return np.clip(np.rint(shown), 0, 255).astype(np.uint8), f"transparent pixels ({words}) were put on white"
+
+
+def upright(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror a picture as its EXIF orientation says (CIPA DC-008).
+
+    Parameters
+    ----------
+    picture : array [H, W, C]
+    orientation : int
+        1 to 8; anything else is taken as 1.
+
+    Returns
+    -------
+    array [H, W, C] or [W, H, C]
+    """
+    if orientation in (2, 4):
+        return picture[:, ::-1] if orientation == 2 else picture[::-1]
+    if orientation == 3:
+        return picture[::-1, ::-1]
+    if orientation in (5, 6, 7, 8):
+        turned = picture.transpose(1, 0, 2)
+        return {5: turned, 6: turned[:, ::-1], 7: turned[::-1, ::-1], 8: turned[::-1]}[orientation]
+    return picture
