@@ -273,6 +273,11 @@ class Store:
                 raise sqlite3.DatabaseError(state)
             if not self._tables() >= TABLES:
                 raise sqlite3.DatabaseError("tables are missing")
+            log = self.path.with_name(f"{DATABASE}-wal")
+            if self.path.stat().st_size % self._number("page_size") and not (
+                log.exists() and log.stat().st_size
+            ):
+                raise sqlite3.DatabaseError("its end is missing")
             settings = dict(self._execute("SELECT name, value FROM settings"))
             variants = dict(self._execute("SELECT name, parameters FROM variants"))
         for name in {**self._settings, **settings}:
@@ -285,6 +290,7 @@ class Store:
                 if old.get(parameter) != new.get(parameter):
                     what = f"{parameter} of {name}"
                     raise ParameterError(self._differs(what, old.get(parameter), new.get(parameter)))
+        self.rows()  # compares checksums
 
     def _differs(self, what: str, old: Any, new: Any) -> str:
         return (

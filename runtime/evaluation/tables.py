@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sise_ort.files import write_file
 from sise_ort.runtime.evaluation.store import COUNTS, TEXTS, Row
+
+QUOTE = '"'
 
 
 def write_tables(rows: Sequence[Row], columns: Sequence[str], folder: Path) -> list[str]:
@@ -45,11 +47,9 @@ def write_tables(rows: Sequence[Row], columns: Sequence[str], folder: Path) -> l
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     """Return rows as CSV in UTF-8: a header, numbers in full, nothing where a value has no meaning."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    lines = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
+    text = "".join(",".join(map(_quoted, cells)) + "\n" for cells in lines)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def to_parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes | None:
@@ -70,8 +70,13 @@ def to_parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes | None:
     return stream.getvalue()
 
 
-def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value
+def _cell(value: Any) -> str:
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def _quoted(cell: str) -> str:
+    """A cell as RFC 4180 asks; csv.writer leaves a lone carriage return unquoted."""
+    return f'"{cell.replace(QUOTE, QUOTE + QUOTE)}"' if re.search('[,"\r\n]', cell) else cell
 
 
 def _value(value: Any) -> Any:
