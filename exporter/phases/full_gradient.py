@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sise_ort.bundle import InputSpec, Preprocessing
-from sise_ort.errors import GradientError
+from sise_ort.errors import GradientError, option
 from sise_ort.exporter.gradients import differentiate, nodes_between
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
@@ -63,7 +63,7 @@ def build_full_gradient(
         if node is not None and source.shape is not None and value.shape[0] != source.shape[0]:  # type: ignore[index]
             raise GradientError(
                 f"{describe(node)} adds a bias to a tensor whose first axis is not the pictures' alone, so its map "
-                "cannot be told apart; leave out --with full-gradient"
+                f"cannot be told apart; leave out {option('graphs', ['full-gradient'])}"
             )
     image, asked = frame_input(spec), tensor_input("class", INT64, ["K"])
     op = Ops(graph)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sise_ort.bundle import InputSpec
-from sise_ort.errors import ExportError
+from sise_ort.errors import ExportError, option
 from sise_ort.exporter.blocks import Candidate
 from sise_ort.exporter.gradients import nodes_between
 from sise_ort.exporter.layout import CHANNELS_FIRST
@@ -55,8 +55,8 @@ def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) 
     value.replace_all_uses_with(maps)
     if nodes_between(scores, [source]):
         raise ExportError(
-            f"--with head: the class scores do not depend on the picture through '{last.tensor}' alone; "
-            "name a last layer that all paths cross (see `sise-ort layers`)"
+            f"{option('graphs', ['head'])}: the class scores do not depend on the picture through '{last.tensor}' alone; "
+            f"name a last layer that all paths cross with {option('layers')} (see `sise-ort layers`)"
         )
     graph.inputs[:] = [features]
     return finish_with_confidence(graph, op, spec, head)

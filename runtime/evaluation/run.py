@@ -212,7 +212,7 @@ def _statements(
     some = (
         f", chosen at random (seed {seed}) of {selection.available}" if chosen < selection.available else ""
     )
-    raw = "; it has no probabilities, so no Drop and Increase" if manifest.head.kind == "none" else ""
+    raw = "; it has no probabilities, so no Drop and Increase" if not manifest.head.bounded else ""
     hidden = "the mean colour" if manifest.preprocessing.hidden == "mean" else "black"
     return [
         f"data set {dataset.kind}, {dataset.root.resolve().name}: {chosen} samples{some}",
