@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sise_ort.drawing import as_rgb, captioned, encode_png, overlay
+from sise_ort.errors import OutputError
 
 
 def test_overlay_leaves_cold_pixels_alone_and_reddens_hot_ones() -> None:
@@ -31,3 +33,53 @@ def test_captions_fit_any_width_and_words() -> None:
 def test_caption_draws_something() -> None:
     picture = captioned(np.zeros((30, 400, 3), np.uint8), "scratch · 98.2 %")
     assert (picture[30:] > 200).any()
+
+
+@pytest.mark.parametrize(
+    "size", [(4000, 1), (10_000, 1), (1, 4000), (1, 10_000), (1, 1), (70_000, 2), (3, 2000)]
+)
+def test_odd_shapes_are_drawn_small(size: tuple[int, int]) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    drawn = captioned(overlay(frame, np.ones(size, np.float32)), "cat · 3 %")
+    assert drawn.shape[1] >= 360 and drawn.shape[0] * drawn.shape[1] < 30_000_000
+    assert encode_png(drawn).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words", ["a\ud800b", "\udc80", "a\0b", "\x1b[31mred", "🦆" * 50, "\u202eright", "\n", "x" * 10_000]
+)
+def test_any_label_can_be_drawn(words: str) -> None:
+    picture = captioned(np.zeros((30, 400, 3), np.uint8), f"{words} · 98.2 %")
+    assert picture.shape[1] == 400 and (picture[30:] > 200).any()
+
+
+def test_long_captions_keep_their_numbers() -> None:
+    from sise_ort import drawing
+
+    whole = "a long label that goes on and on · 98.2 %"
+    for room in (60, 120, 200, 300, 10_000):
+        words = drawing._fitting(whole, room, 15)
+        assert words.endswith(" · 98.2 %")
+        assert words == whole if room == 10_000 else drawing._text_width(words, 15) <= max(room, 75)
+
+
+def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sise_ort import drawing
+
+    rng = np.random.default_rng(0)
+    frame, heatmap = rng.integers(0, 256, (37, 11, 3), dtype=np.uint8), rng.random((37, 11), np.float32)
+    whole = overlay(frame, heatmap)
+    monkeypatch.setattr(drawing, "STRIP", 50)
+    np.testing.assert_array_equal(overlay(frame, heatmap), whole)
+
+
+def test_what_cannot_be_drawn_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match=r"cannot be encoded as PNG|cannot be drawn"):
+        encode_png(np.zeros((1_000_001, 1, 3), np.uint8))
+
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cv2.applyColorMap", refuse)
+    with pytest.raises(OutputError, match="not enough memory"):
+        overlay(np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3), np.float32))
