@@ -28,11 +28,11 @@ import sise_ort
 from sise_ort.explanation import Explanation
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
+from sise_ort.readouts import values
 from sise_ort.runtime.evaluation.judge import METRICS as TITLES
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.summary import markdown_table
-from sise_ort.runtime.method import confidences
-from sise_ort.runtime.scoring import Job, Masks, score_one
+from sise_ort.runtime.methods.scoring import Job, Masks, score_one
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ebpg", "bbox", "insertion", "deletion")
@@ -62,14 +62,14 @@ class Everything:
         self.image = model.upload(explainer.prepare(sample.picture)[0])
         question = explainer.question(sample.label)
         contrast = explainer.manifest.head.contrast
-        self.extracted = model.extract(self.image, [question.index], contrast)
+        self.extracted = model.extract(self.image, [question.seed], contrast)
         self.alphas = [alpha[0] for alpha in self.extracted.pooled_gradients]
         self.masks = Masks.of([c[None] for c in self.chosen(0.0)])
         job = Job(
             self.image,
             self.extracted.features,
             self.masks.wanted,
-            lambda z, psi: confidences(z, psi, [question]),
+            lambda outputs: values([question], outputs),
         )
         score_one(model, job)
         self.values, self.mass = job.values, job.extent * job.total

@@ -34,9 +34,9 @@ from rows import Rows
 
 import sise_ort
 from sise_ort.files import file_name
-from sise_ort.runtime.baselines.maps import upsample
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.summary import markdown_table
+from sise_ort.runtime.maps import upsample
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ebpg", "bbox", "insertion", "deletion")
@@ -145,7 +145,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], d
         pictures,
         frames=frames,
         inputs=np.concatenate([model.network_input(model.upload(frame)) for frame in frames]),
-        classes=[explainer.question(sample.label).index for sample in chosen],
+        classes=[explainer.question(sample.label).seed for sample in chosen],
     )
     source = (arguments.data / "models" / MODELS[name]).resolve()
     nodes = block_nodes(source, bundle)

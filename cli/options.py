@@ -186,7 +186,7 @@ def method_parameters(
 
     chosen = method_named(method)
     parameters = {name: value for name, value in (given or {}).items() if value is not None}
-    chosen.complete(parameters)  # refuses what the method does not have
+    chosen.of(parameters)  # refuses what the method does not have
     for name, text in pairs(settings, "--set").items():
         value = chosen.parse(name, text)
         if parameters.setdefault(name, value) != value:

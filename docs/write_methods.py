@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from sise_ort.runtime.method import Method
-from sise_ort.runtime.methods import METHODS
+from sise_ort.runtime.methods import METHODS, Method
 
 FILE = Path(__file__).with_name("methods.md")
-PRICES = {
-    "sise": "one forward and one backward pass, and a forward pass per mask (hundreds; fewer with a higher mu)",
-    "gradcam": "one forward and one backward pass",
-    "gradcam++": "one forward and one backward pass",
-    "scorecam": "one forward and one backward pass, and a forward pass per feature map of the block (hundreds to thousands)",
-    "ablationcam": "one forward pass, and one of the head alone per feature map",
-    "rise": "a forward pass per mask",
-    "gradient": "one forward and one backward pass, down to the picture",
-    "integrated-gradients": "a forward and a backward pass per step",
-    "fullgrad": "one forward and one backward pass, down to the picture",
-    "extremal-perturbation": "a forward and a backward pass per step and area",
-}
 
 
 def page() -> str:
@@ -37,6 +27,7 @@ def page() -> str:
         "",
         "```python",
         'explainer.explain("picture.jpg", method="rise", masks=4000, seed=1)',
+        'explainer.explain("picture.jpg", method=Rise(masks=4000, seed=1))  # the same: from sise_ort.runtime.methods import Rise',
         "explainer.methods  # those that this bundle has the graphs for",
         "```",
         "",
@@ -48,22 +39,24 @@ def page() -> str:
         "",
         "| method | `--method` | needs | price |",
         "|---|---|---|---|",
-        *(f"| {m.title} | `{m.name}` | {_needs(m)} | {PRICES[m.name]} |" for m in METHODS.values()),
+        *(f"| {m.title} | `{m.name}` | {_needs(m)} | {m.price} |" for m in METHODS.values()),
         "",
     ]
     for method in METHODS.values():
-        text = inspect.getdoc(method.run) or ""
         lines += [
             f"## {method.title}",
             "",
-            f"*{method.source}.* `--method {method.name}`",
+            f"*{method.source}.* `--method {method.name}`, `{method.__name__}(…)`",
             "",
-            *_escaped(text),
+            *_escaped(inspect.getdoc(method) or ""),
             "",
         ]
-        if method.defaults:
-            defaults = ", ".join(f"`{name}={_words(value)}`" for name, value in method.defaults.items())
-            lines += [f"Parameters and their defaults: {defaults}.", ""]
+        described = dict(_parameters(method))
+        if described:
+            lines += ["| parameter | default | |", "|---|---|---|"]
+            for name, default in method.defaults().items():
+                lines.append(f"| `{name}` | `{_words(default)}` | {described[name]} |")
+            lines.append("")
         if not method.signed:
             lines += [
                 "It takes absolute values: it does not tell what speaks for the class from what speaks against it.",
@@ -72,7 +65,19 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _needs(method: Method) -> str:
+def _parameters(owner: type) -> Iterator[tuple[str, str]]:
+    """Names and descriptions of a method's parameters, those of groups in the place of the group."""
+    groups = {f.name: type(f.default) for f in fields(owner) if is_dataclass(f.default)}
+    section = inspect.getdoc(owner) or ""
+    section = section.partition("\nParameters\n----------\n")[2].split("\n\n", 1)[0]
+    for name, words in re.findall(r"^(\w+) : [^\n]*\n((?:    [^\n]*\n?)+)", section, re.MULTILINE):
+        if name in groups:
+            yield from _parameters(groups[name])
+        else:
+            yield name, " ".join(line.strip() for line in words.splitlines())
+
+
+def _needs(method: type[Method]) -> str:
     return f"`--with {method.graph.replace('_', '-')}`" if method.graph else "–"
 
 
@@ -81,8 +86,9 @@ def _words(value: object) -> str:
 
 
 def _escaped(text: str) -> list[str]:
-    """A docstring as Markdown: nothing in it is markup."""
-    return [line.replace("|", "\\|").replace("_", "\\_").replace("*", "\\*") for line in text.splitlines()]
+    """A docstring's prose as Markdown: nothing in it is markup."""
+    prose = text.partition("\nParameters\n----------\n")[0].rstrip()
+    return [line.replace("|", "\\|").replace("_", "\\_").replace("*", "\\*") for line in prose.splitlines()]
 
 
 if __name__ == "__main__":

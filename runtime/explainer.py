@@ -16,12 +16,14 @@ from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
-from sise_ort.runtime.method import LONGEST_DEADLINE, Attributions, Method, Progress, Question, confidences
-from sise_ort.runtime.methods import METHODS, method_named
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods.method import Call, Method, Picture, Progress
+from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.targets import POSITIVE, Target, label_of, question
+from sise_ort.runtime.results import explanations
+from sise_ort.targets import POSITIVE, Target, question
 
 
 def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
@@ -121,9 +123,8 @@ class Explainer:
         self,
         frame: Any,
         target: Target = None,
-        mu: float | str | None = None,
         *,
-        method: str = "sise",
+        method: str | Method = DEFAULT,
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
@@ -134,9 +135,8 @@ class Explainer:
         self,
         frame: Any,
         target: Sequence[Target],
-        mu: float | str | None = None,
         *,
-        method: str = "sise",
+        method: str | Method = DEFAULT,
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
@@ -146,9 +146,8 @@ class Explainer:
         self,
         frame: Any,
         target: Target | Sequence[Target] = None,
-        mu: float | str | None = None,
         *,
-        method: str = "sise",
+        method: str | Method = DEFAULT,
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
@@ -158,67 +157,79 @@ class Explainer:
 
         Parameters
         ----------
-        frame : path of a picture file, its bytes, an open binary file, a PIL image, or an array [H0, W0, 3] or
-            [H0, W0], uint8 (float32 where the bundle was exported with ``frame_dtype="float32"``), values 0 to 255,
-            any size. A frame of exactly the network's size is taken as it is, without the crop or border of the
-            bundle's fit.
-        target : None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence;
-            sigmoid heads), ``"positive"`` (every class over 0.5; sigmoid heads), or a sequence of these.
-        mu : SISE's threshold of the feature map selection, in [0, 1) relative to the largest pooled gradient of each
-            block, or "adaptive" (Ada-SISE); 0 by default.
-        method : "sise", or a name of `sise_ort.runtime.methods.METHODS`.
-        color : channel order of an array, "rgb" or "bgr".
-        levels : the pixel value of white where it is not 255, such as 4095 for 12 bits, or the values of black and
-            white, such as ``(0, 1)`` for floats; see `sise_ort.frame.read`.
-        progress : called with (steps done, steps in all).
-        parameters : the method's own, such as ``passes=64``, ``deadline=0.2`` (seconds) or ``tolerance=0.05`` for
-            SISE within a budget, ``masks=4000, seed=1`` for "rise"; see its function.
+        frame : path, bytes, file, PIL image or array, [H0, W0, 3] or [H0, W0]
+            Picture file, its bytes, an open binary file, a PIL image; or an array, uint8 (float32 where the bundle was
+            exported with ``frame_dtype="float32"``), values 0 to 255, any size. A frame of exactly the network's size is
+            taken as it is, without the crop or border of the bundle's fit.
+        target : None, int, str or sequence of these
+            None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence; sigmoid heads), or
+            ``"positive"`` (every class over 0.5; sigmoid heads).
+        method : str or Method
+            A name of `sise_ort.runtime.methods.METHODS`, SISE by default; or an object with its parameters, such as
+            ``Sise(mu=0.3, budget=Budget(passes=64))`` or ``Rise(masks=4000)``.
+        color : str
+            Channel order of an array, "rgb" or "bgr".
+        levels : number or pair of numbers
+            The pixel value of white where it is not 255, such as 4095 for 12 bits, or the values of black and white, such
+            as ``(0, 1)`` for floats; see `sise_ort.frame.read`.
+        progress : callable or None
+            Called with (steps done, steps in all).
+        parameters : keywords
+            Those of the method by name, such as ``mu=0.3``, ``passes=64``, ``deadline=0.2`` (seconds) or
+            ``tolerance=0.05`` for SISE, ``method="rise", masks=4000, seed=1`` for RISE (docs/methods.md).
 
         Returns
         -------
-        An Explanation; a list of them for a sequence or "positive" (empty if no class is over 0.5).
+        Explanation or list of Explanation
+            A list for a sequence or "positive" (empty if no class is over 0.5).
 
         Raises
         ------
-        FrameError, TargetError, ParameterError
-        BundleError : the bundle lacks the method's graph; says which export option adds it.
+        FrameError
+            The frame cannot be read or explained.
+        TargetError
+            There is no such class, or the head cannot answer the question.
+        ParameterError
+            There is no such method or parameter, or a value is out of range.
+        BundleError
+            The bundle lacks the method's graph; says which export option adds it.
+        ClosedError
+            The explainer is closed.
         """
+        started = time.perf_counter()
         self._model.require_open()
-        way = method_named(method)
-        parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
-        prepared = prepare(self.manifest, frame, color, levels)
-        asked = self._ask(prepared, target)
+        chosen = method_of(method, parameters)
+        asked = self._ask(prepare(self.manifest, frame, color, levels), target)
         if not asked.questions:
             return []
-        way.require(self.manifest, asked.questions)
-        given = dict(parameters)
-        deadline = given.get("deadline")
-        if isinstance(deadline, (int, float)) and 0 < deadline <= LONGEST_DEADLINE:
-            # it counts from the call on, the method counts from here
-            given["deadline"] = max(deadline - (time.perf_counter() - prepared.started), 1e-9)
-        run = way.timed(self._model, asked.image, asked.questions, progress, **given)
-        own = {"prepare": prepared.seconds, "ask": asked.seconds, **run.timings}
-        timings = {**own, "total": time.perf_counter() - prepared.started}
-        results = self._results(prepared, asked, way, parameters, run, timings)
+        chosen.require(self.manifest, asked.questions)
+        call = Call(progress, started=started)
+        found = chosen.timed(self._model, asked.image, asked.questions, call)
+        results = explanations(self._model, asked, chosen, found, call.elapsed(), self.notes)
         return results if asked.several else results[0]
 
-    def warm_up(self) -> None:
-        """Run everything that a budget needs a few times, so that the first deadline is kept, too.
+    def warm_up(self, method: str | Method = DEFAULT) -> None:
+        """Run everything that a method needs a few times, so that the first deadline is kept, too.
 
         The first runs of a session are slower than all others, and how long a mask takes is not known before them.
+
+        Parameters
+        ----------
+        method : str or Method
+            As for `explain`.
         """
         spec = self.manifest.input
         frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, spec.channels))
+        rehearsal = method_of(method, {}).rehearsal(self._model)
         for _ in range(3):
-            self.explain(frame.astype(spec.frame_dtype), passes=2 * self._model.batch_size)
+            self.explain(frame.astype(spec.frame_dtype), method=rehearsal)
 
     def explain_many(
         self,
         frames: Iterable[Any],
         target: Target | Sequence[Target] = None,
-        mu: float | str | None = None,
         *,
-        method: str = "sise",
+        method: str | Method = DEFAULT,
         color: str = "rgb",
         levels: Range = None,
         errors: str = "raise",
@@ -233,74 +244,77 @@ class Explainer:
 
         Parameters
         ----------
-        frames : pictures as for `explain`; they are taken one by one, so that a generator may be endless.
-        target, mu, method, color, levels, parameters : as for `explain`, for all of them.
-        errors : "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
-        progress : called with (steps done, steps in all) of a picture; the next one may begin before it is done.
+        frames : iterable
+            Pictures as for `explain`; they are taken one by one, so that a generator may be endless.
+        target, method, color, levels, parameters
+            As for `explain`, for all of them.
+        errors : str
+            "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
+        progress : callable or None
+            Called with (steps done, steps in all) of a picture; the next one may begin before it is done.
 
         Yields
         ------
-        What `explain` returns, per picture.
+        Explanation, list of Explanation, or FrameError
+            What `explain` returns, per picture. ``timings["total"]`` is what the picture itself took, its share of
+            batches that it has in common with others included.
 
         Raises
         ------
-        FrameError, TargetError, ParameterError, BundleError : as `explain`.
+        FrameError, TargetError, ParameterError, BundleError, ClosedError
+            As `explain`.
         """
         if errors not in ("raise", "return"):
             raise ParameterError(f'errors is {errors!r}; it must be "raise" or "return"')
         self._model.require_open()
-        way = method_named(method)
-        parameters = way.complete(parameters if mu is None else {"mu": mu, **parameters})
+        chosen = method_of(method, parameters)
         check_levels(levels)
         prepared = ahead(lambda frame: prepare(self.manifest, frame, color, levels), frames)
-        return self._explained(prepared, target, way, parameters, errors == "return", progress)
+        return self._explained(prepared, target, chosen, errors == "return", Call(progress))
 
     def _explained(
         self,
         frames: Iterable[Prepared | FrameError],
         target: Target | Sequence[Target],
-        way: Method,
-        parameters: Mapping[str, Any],
+        method: Method,
         keep_errors: bool,
-        progress: Progress | None,
+        call: Call,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
-        waiting: deque[tuple[Prepared, Asked] | FrameError | None] = deque()
+        waiting: deque[Asked | FrameError] = deque()
 
-        def pictures() -> Iterator[tuple[Tensor, list[Question]]]:
+        def pictures() -> Iterator[Picture]:
             for prepared in frames:
                 if isinstance(prepared, FrameError):
                     waiting.append(prepared)
                     continue
                 asked = self._ask(prepared, target)
-                waiting.append((prepared, asked))
+                waiting.append(asked)
                 if asked.questions:
-                    way.require(self.manifest, asked.questions)
-                    yield asked.image, asked.questions
+                    method.require(self.manifest, asked.questions)
+                    yield asked.picture
 
         def settled() -> Iterator[list[Explanation] | FrameError]:
-            """What needs no run, as far as it stands in front."""
+            """Yield leading results that need no run, to keep the order."""
             while waiting:
                 first = waiting[0]
-                if isinstance(first, tuple) and first[1].questions:
+                if isinstance(first, Asked) and first.questions:
                     return
                 waiting.popleft()
                 if isinstance(first, FrameError) and not keep_errors:
                     raise first
                 yield first if isinstance(first, FrameError) else []
 
-        for run in way.explain_many(self._model, pictures(), progress, **parameters):
+        for found in method.explain_many(self._model, pictures(), call):
             yield from settled()
-            first = waiting.popleft()
-            if isinstance(run, FrameError):
+            asked = waiting.popleft()
+            if isinstance(found, FrameError):
                 if not keep_errors:
-                    raise run
-                yield run
+                    raise found
+                yield found
                 continue
-            assert isinstance(first, tuple)
-            own = {"prepare": first[0].seconds, "ask": first[1].seconds, **run.timings}
-            timings = {**own, "total": sum(own.values())}
-            results = self._results(*first, way, parameters, run, timings)
-            yield results if first[1].several else results[0]
+            assert isinstance(asked, Asked)
+            results = explanations(self._model, asked, method, found, None, self.notes)
+            yield results if asked.several else results[0]
         yield from settled()
 
     def _ask(self, prepared: Prepared, target: Target | Sequence[Target]) -> Asked:
@@ -309,58 +323,13 @@ class Explainer:
         image = self._model.upload(prepared.fitted)
         if isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels:
             questions = self._positive(image)
-            return Asked(image, questions, several=True, passes=1, seconds=time.perf_counter() - began)
+            return Asked(prepared, image, questions, True, 1, time.perf_counter() - began)
         several = isinstance(target, Iterable) and not isinstance(target, str)
         asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
         if not asked:
             raise TargetError("target is an empty sequence")
         questions = [self.question(t) for t in asked]
-        return Asked(image, questions, several, passes=0, seconds=time.perf_counter() - began)
-
-    def _results(
-        self,
-        prepared: Prepared,
-        asked: Asked,
-        way: Method,
-        parameters: Mapping[str, Any],
-        run: Attributions,
-        timings: Mapping[str, float],
-    ) -> list[Explanation]:
-        """An Explanation per answer."""
-        asked_for = [answer.question for answer in run.answers]
-        confidence = confidences(
-            run.scores[None], self.manifest.head.confidences(run.scores)[None], asked_for
-        )[:, 0]
-        nothing = np.zeros((0, *prepared.fitted.shape[:2]), np.float32)
-        return [
-            Explanation(
-                heatmap=answer.heatmap,
-                visualization_maps=nothing
-                if answer.visualization_maps is None
-                else answer.visualization_maps,
-                mask_counts=answer.mask_counts,
-                forward_passes=asked.passes + run.forward_passes,
-                backward_passes=run.backward_passes,
-                target=answer.question.index,
-                label=label_of(self.manifest, answer.question),
-                confidence=float(psi),
-                method=way.name,
-                title=way.title,
-                parameters=parameters,
-                facts=answer.facts,
-                timings=timings,
-                notes=self.notes + self._model.notes + prepared.frame.notes + answer.notes,
-                source=prepared.frame.source,
-                head=self.manifest.head.words,
-                layers=self.manifest.layers,
-                scores=run.scores,
-                model=dict(self._model.facts()),
-                frame=prepared.frame.pixels,
-                placement=prepared.placement,
-                levels=prepared.frame.levels,
-            )
-            for answer, psi in zip(run.answers, confidence, strict=True)
-        ]
+        return Asked(prepared, image, questions, several, 0, time.perf_counter() - began)
 
     def prepare(
         self, frame: Any, *, color: str = "rgb", levels: Range = None
@@ -372,7 +341,7 @@ class Explainer:
     def _positive(self, image: Tensor) -> list[Question]:
         head = self.manifest.head
         head.require_positive()
-        return [Question(int(i)) for i in head.positive(self._model.whole(image))]
+        return [Question.of_class(int(i)) for i in head.positive(self._model.whole(image))]
 
     def question(self, target: Target) -> Question:
         """The class that a target means; None means the top class, which is not known yet (a negative index).

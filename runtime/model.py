@@ -265,9 +265,10 @@ class BundleModel:
         """The masks [n, 1, H, W] of some maps of one block."""
         return self._run("mask", {"maps": maps, "index": index}, fetch=["masks"])[0]["masks"]
 
-    def passes(self, masks: int) -> int:
-        """Inputs that go through the network for so many masks, padding included."""
-        return -(-masks // self.batch_size) * self.batch_size if self.provider.device == "cuda" else masks
+    def padded(self, masks: int) -> int:
+        """Network inputs that N masks take, padding of the last batch included."""
+        size = self.batch_size
+        return -(-masks // size) * size if self.provider.device == "cuda" else masks
 
     def score(
         self, image: Tensor, masks: NDArray[np.float32]
@@ -355,8 +356,8 @@ class BundleModel:
         fetched, _ = self._run("fuse", inputs, fetch=["visualization_maps", "heatmap"])
         return fetched["visualization_maps"], fetched["heatmap"]
 
-    def facts(self) -> Mapping[str, Any]:
-        """What a record of an explanation should say about the model and the machine's part in it."""
+    def record(self) -> dict[str, Any]:
+        """What the record of an explanation says about the bundle and the machine's part in it."""
         return {
             "bundle": self.manifest.name,
             "bundle_sha256": bundle_digest(self.manifest),

@@ -16,7 +16,8 @@ from sise_ort.errors import FrameError, option
 from sise_ort.fitting import Placement, fit_frame, to_channels
 from sise_ort.frame import Frame, read
 from sise_ort.levels import Range
-from sise_ort.runtime.method import Question
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods.method import Picture
 from sise_ort.runtime.providers import Tensor
 
 
@@ -32,14 +33,13 @@ class Prepared:
         The frame at network size.
     placement : Placement
         How the two lie on each other.
-    started, seconds : float
-        When preparing it began, on `time.perf_counter`, and how long it took.
+    seconds : float
+        How long preparing it took.
     """
 
     frame: Frame
     fitted: NDArray[Any]
     placement: Placement
-    started: float
     seconds: float
 
 
@@ -49,23 +49,31 @@ class Asked:
 
     Attributes
     ----------
-    image : tensor
+    prepared : Prepared
+        The frame.
+    image : tensor, [1, H, W, C]
         The frame on the device.
     questions : list of Question
         What is asked; empty where no class is over 0.5.
     several : bool
         Whether the answer is a list.
-    passes : int
+    forward_passes : int
         Network inputs that finding the questions took.
     seconds : float
         How long uploading and finding the questions took.
     """
 
+    prepared: Prepared
     image: Tensor
     questions: list[Question]
     several: bool
-    passes: int
+    forward_passes: int
     seconds: float
+
+    @property
+    def picture(self) -> Picture:
+        """The picture as methods take it."""
+        return Picture(self.image, self.questions, self.prepared.seconds + self.seconds)
 
 
 def prepare(manifest: Manifest, source: Any, color: str = "rgb", levels: Range = None) -> Prepared:
@@ -99,7 +107,7 @@ def prepare(manifest: Manifest, source: Any, color: str = "rgb", levels: Range =
         picture = np.rint(picture).astype(np.uint8)
     wanted = to_channels(picture, spec.channels).astype(spec.frame_dtype, copy=False)
     fitted, placement = fit_frame(wanted, spec, manifest.fit)
-    return Prepared(frame, fitted, placement, started, time.perf_counter() - started)
+    return Prepared(frame, fitted, placement, time.perf_counter() - started)
 
 
 def ahead(prepare: Callable[[Any], Prepared], frames: Iterable[Any]) -> Iterator[Prepared | FrameError]:

@@ -33,6 +33,7 @@ class Explanation:
     target : index of the explained class; label : its name.
     confidence : Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
     method : its name; title : as papers write it; parameters : of the method, such as SISE's mu.
+    default_method : the method is the one meant where none is named: captions and file names leave it out.
     facts : numbers that the method reports about itself, such as a completeness error.
     timings : seconds per phase. notes : what was assumed, skipped or chosen.
     source : the picture's path, "" for an array. head : kind of head, in words.
@@ -64,6 +65,7 @@ class Explanation:
     frame: NDArray[Any] = field(repr=False)
     placement: Placement = field(repr=False)
     levels: tuple[float, float] | None = None
+    default_method: bool = False
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
@@ -73,8 +75,8 @@ class Explanation:
     @property
     def caption(self) -> str:
         """Class and confidence in words: ``scratch · 98.2 %``; for raw scores ``scratch · score 7.31``; methods other
-        than SISE stand in front: ``Grad-CAM: scratch · 98.2 %``."""
-        name = self.label if self.method == "sise" else f"{self.title}: {self.label}"
+        than the default stand in front: ``Grad-CAM: scratch · 98.2 %``."""
+        name = self.label if self.default_method else f"{self.title}: {self.label}"
         if self.head == "none":
             return f"{name} · score {self.confidence:.3g}"
         return f"{name} · {100 * self.confidence:.1f} %"
@@ -122,8 +124,8 @@ class Explanation:
         }
 
     def name_with_method(self, name: str) -> str:
-        """A name for files, with the method behind it unless that is SISE."""
-        return name if self.method == "sise" else f"{name}-{self.method}"
+        """A name for files, with the method behind it unless that is the default."""
+        return name if self.default_method else f"{name}-{self.method}"
 
     def identity(self) -> list[Any]:
         """What the explanation is of: picture, class, method, parameters and bundle, as plain values.

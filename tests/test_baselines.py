@@ -15,10 +15,11 @@ from exporting import HEAD, STEM, WEIGHTS, exported, parsed, weights
 import sise_ort
 from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
 from sise_ort.formulas.resampling import hat_matrix
-from sise_ort.runtime.baselines.integrated_gradients import baseline_input, integrate
-from sise_ort.runtime.baselines.maps import upsample
-from sise_ort.runtime.baselines.rise import random_masks
-from sise_ort.runtime.methods import METHODS
+from sise_ort.readouts import Question
+from sise_ort.runtime.maps import upsample
+from sise_ort.runtime.methods import METHODS, Call
+from sise_ort.runtime.methods.integrated_gradients import baseline_input, integrate
+from sise_ort.runtime.methods.rise import random_masks
 
 torch = pytest.importorskip("torch")
 GRAPHS = ("head", "image-gradient", "full-gradient")
@@ -55,7 +56,9 @@ def test_integrated_gradients_against_captum(
     explainer, theirs = reference_explainers[name], reference[f"{name}/integrated-gradients"]
     frame, target = networks.pictures(1)[0], int(reference["target"])
     x = explainer.model.network_input(explainer.model.upload(frame))
-    found = integrate(explainer.model, x, baseline_input(explainer.model, "black"), target, 200)
+    found = integrate(
+        explainer.model, x, baseline_input(explainer.model, "black"), Question.of_class(target), 200, Call()
+    )
     assert np.abs(found.values - theirs).max() < 1e-3 * np.ptp(theirs)
     result = explainer.explain(frame, target, method="integrated-gradients", steps=200)
     positive = np.maximum(theirs.sum(0), 0)
@@ -246,7 +249,7 @@ def test_every_method_takes_every_kind_of_target(tiny_all: sise_ort.Explainer, f
         assert one.method == method and one.heatmap.shape == (32, 48) and one.heatmap.dtype == np.float32
         assert one.heatmap.min() >= 0 and one.heatmap.max() <= 1
         record = one.record()
-        assert record["method"] == method and set(record["parameters"]) == set(METHODS[method].defaults)
+        assert record["method"] == method and set(record["parameters"]) == set(METHODS[method].defaults())
         assert one.caption.startswith("class" if method == "sise" else METHODS[method].title)
 
 
@@ -388,8 +391,7 @@ def test_the_page_of_methods_is_up_to_date() -> None:
     page = write_methods.FILE.read_text(encoding="utf-8")
     assert page == write_methods.page()  # else: python docs/write_methods.py
     for method in METHODS.values():
-        text = method.run.__doc__ or ""
-        assert all(f"{name} :" in text for name in method.defaults), method.name
+        assert set(dict(write_methods._parameters(method))) == set(method.defaults()), method.name
 
 
 def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:

@@ -19,11 +19,12 @@ from sise_ort.formulas.resampling import cell_means
 from sise_ort.formulas.selection import select_maps
 from sise_ort.formulas.sketch import grid
 from sise_ort.metrics import correlation
-from sise_ort.runtime.budget import AnytimeScoring, Budget, moments
-from sise_ort.runtime.mask_process import NOISE, MaskProcess
-from sise_ort.runtime.method import Question
-from sise_ort.runtime.scoring import Masks
-from sise_ort.runtime.sise import run_sise
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods import Attributions, Budget, Call, Sise
+from sise_ort.runtime.methods.budget.process import NOISE, MaskProcess
+from sise_ort.runtime.methods.budget.search import Search, moments
+from sise_ort.runtime.methods.scoring import Masks
+from sise_ort.runtime.methods.selection import Selection
 
 Array = Any
 
@@ -257,13 +258,18 @@ class Watch:
         return self.now
 
 
-def run_with(explainer: sise_ort.Explainer, frame: Any, budget: Budget, elapsed: float = 0.02) -> Any:
-    """run_sise, `elapsed` seconds after the explanation began."""
+def run_with(
+    explainer: sise_ort.Explainer, frame: Any, budget: Budget, watch: Watch, elapsed: float = 0.02
+) -> Attributions:
+    """SISE within a budget, `elapsed` seconds after the explanation began."""
     model = explainer.model
-    image = model.upload(frame)
-    extracted = model.extract(image, [2], 1.0)
-    started = budget.clock() - elapsed
-    return run_sise(model, image, extracted, [Question(2)], 0.0, budget=budget, started=started)
+    call = Call(clock=watch, started=watch() - elapsed)
+    return Sise(budget=budget).explain(model, model.upload(frame), [Question.of_class(2)], call)
+
+
+def masks_of(run: Attributions) -> int:
+    """Masks scored for the first question."""
+    return sum(run.answers[0].mask_counts)
 
 
 @pytest.mark.parametrize(("deadline", "least"), [(0.10, 3), (0.14, 6), (0.16, 8)])
@@ -274,15 +280,15 @@ def test_deadline(
     watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
     for _ in range(3):  # the first time, the pace is not known
         began = watch.now
-        run = run_with(fresh, frame, Budget(deadline=deadline, clock=watch))
+        run = run_with(fresh, frame, Budget(deadline=deadline), watch)
         assert run.answers[0].facts["stopped_by"] == "deadline"
         assert watch.now - began + 0.02 <= deadline + 1e-9
-        assert run.masks == sum(watch.batches)
+        assert masks_of(run) == sum(watch.batches)
         assert (
             watch.now - began + 0.02 > deadline - 0.01 - 0.02
         )  # and no more than a mask and a finish is left over
         watch.batches.clear()
-    assert run.masks >= least
+    assert masks_of(run) >= least
 
 
 def test_deadline_shorter_than_a_mask(
@@ -292,8 +298,8 @@ def test_deadline_shorter_than_a_mask(
     watch = Watch(monkeypatch, fresh.model, mask=1.0, finish=0.02)
     fresh.model.pace.note("mask", 9.0)  # the first warms up
     fresh.model.pace.note("mask", 1.0)
-    run = run_with(fresh, frame, Budget(deadline=0.5, clock=watch))
-    assert run.masks == 0 and not watch.batches and run.answers[0].facts["stopped_by"] == "deadline"
+    run = run_with(fresh, frame, Budget(deadline=0.5), watch)
+    assert masks_of(run) == 0 and not watch.batches and run.answers[0].facts["stopped_by"] == "deadline"
     assert run.answers[0].heatmap.max() == 1.0
 
 
@@ -305,7 +311,7 @@ def test_an_accident_is_forgotten(
     watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
     for seconds in (0.01, 0.01, 60.0):
         fresh.model.pace.note("mask", seconds)
-    masks = [run_with(fresh, frame, Budget(deadline=0.2, clock=watch)).masks for _ in range(2)]
+    masks = [masks_of(run_with(fresh, frame, Budget(deadline=0.2), watch)) for _ in range(2)]
     assert masks[0] == 0 and masks[1] > 8
 
 
@@ -321,15 +327,15 @@ def test_deadline_and_passes_together(
 ) -> None:
     fresh = sise_ort.load(explainer.model.folder, provider="cpu")
     watch = Watch(monkeypatch, fresh.model, mask=0.001, finish=0.0)
-    run = run_with(fresh, frame, Budget(passes=5, deadline=10.0, clock=watch), elapsed=0.001)
-    assert run.masks == 5 and run.answers[0].facts["stopped_by"] == "passes"
+    run = run_with(fresh, frame, Budget(passes=5, deadline=10.0), watch, elapsed=0.001)
+    assert masks_of(run) == 5 and run.answers[0].facts["stopped_by"] == "passes"
 
 
 def test_tolerance_stops_early(
     explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sise_ort.runtime.budget.FIRST_ROUND", 4)
-    monkeypatch.setattr("sise_ort.runtime.budget.ROUND", 2)
+    monkeypatch.setattr("sise_ort.runtime.methods.budget.limits.FIRST_ROUND", 4)
+    monkeypatch.setattr("sise_ort.runtime.methods.budget.limits.ROUND", 2)
     """The map that is given lies as near to the full one as was asked, though the search cannot see the full one; a
     tolerance that nothing but the full map can keep scores all masks."""
     full = explainer.explain(frame)
@@ -367,7 +373,9 @@ def test_other_heads(tmp_path: Path, frame: Any, head: str) -> None:
     assert correlation(result.heatmap, full.heatmap) > 0.9
 
 
-def test_nothing_speaks_for_the_class(explainer: sise_ort.Explainer, frame: Any) -> None:
+def test_nothing_speaks_for_the_class(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No candidate: the same zero map and notes as without a budget."""
     model = explainer.model
     image = model.upload(frame)
@@ -375,8 +383,9 @@ def test_nothing_speaks_for_the_class(explainer: sise_ort.Explainer, frame: Any)
     silent = dataclasses.replace(
         extracted, pooled_gradients=[-np.abs(alpha) for alpha in extracted.pooled_gradients]
     )
-    run = run_sise(model, image, silent, [Question(0)], 0.0, budget=Budget(passes=4))
-    assert not run.answers[0].heatmap.any() and run.passes == 0
+    monkeypatch.setattr(model, "extract", lambda *_: silent)
+    run = Sise(budget=Budget(passes=4)).explain(model, image, [Question.of_class(0)], Call())
+    assert not run.answers[0].heatmap.any() and run.forward_passes == 1
     assert any("no evidence" in note for note in run.answers[0].notes)
 
 
@@ -391,26 +400,25 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
             for alpha, spans in zip(extracted.pooled_gradients, extracted.spans, strict=True)
         ]
     )
-    search = AnytimeScoring(
-        model, image, extracted, masks, extracted.pooled_gradients, lambda z, psi: psi[:, 2][None].astype(np.float64),
-        True, Budget(passes=17), 0.0,
-    )  # fmt: skip
-    points = search._process.vectors.astype(np.float64)
+    selection = Selection(model, image, [Question.of_class(2)], 0.0)
+    assert selection.masks.wanted[0].tolist() == masks.wanted[0].tolist()
+    search = Search(selection, Budget(passes=17), Call())
+    points = search.knowledge.process.vectors.astype(np.float64)
     k = matern(points, points)
     search.run()
-    order = search._process.observed
+    order = search.observed
     assert len(order) == min(17, len(points)) and len(set(order)) == len(order)
     last = masks.block[order[0]]
     assert last == masks.block.max()  # the deepest block first: half of the first masks are its
     places = order[:16]
     inverse = np.linalg.inv(k[np.ix_(places, places)] + NOISE * np.eye(16))
-    values = search._values[0, :16] ** 0.25
+    values = search.knowledge.values[0, :16] ** 0.25
     level = (inverse @ values).sum() / inverse.sum()
     mean = level + k[:, places] @ inverse @ (values - level)
     scale = (2 * 0.1 + (values - level) @ inverse @ (values - level)) / (2 + 16 - 1)
     variance = scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
     expected, spread = moments(mean, np.maximum(variance, 0), True)
-    expected[places] = search._values[0, :16]
+    expected[places] = search.knowledge.values[0, :16]
     cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells
     cells = cells.reshape(len(cells), -1).astype(np.float64)
     effect = cells / cells.mean(axis=1, keepdims=True) - 1

@@ -10,7 +10,7 @@ import pytest
 import reference_sise
 
 from sise_ort.metrics import correlation
-from sise_ort.runtime.expected_fusion import DrawnMaps
+from sise_ort.runtime.methods.budget.fusion import DrawnMaps
 
 
 def hard(maps: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sise_ort.runtime.baselines import extremal_perturbation as ep
-from sise_ort.runtime.method import Question
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods import extremal_perturbation as ep
 
 NAMES = ("residual", "plain")
 
@@ -28,7 +28,7 @@ def test_one_step_of_extremal_perturbation(
 
     masks, blur = _search(reference_explainers[name], networks.pictures(1)[0])
     search = ep.Search(float(reference["area"]), theirs("parameters"))
-    question = Question(int(reference["target"]))
+    question = Question.of_class(int(reference["target"]))
     ((loss, gradient),) = ep.loss_and_gradients(
         reference_explainers[name].model, blur, masks, [search], question, 300.0, flip=True
     )
@@ -69,7 +69,7 @@ def _searched(explainer: Any, frame: Any, reference: Any, steps: int) -> tuple[e
             blur,
             masks,
             [search],
-            Question(int(reference["target"])),
+            Question.of_class(int(reference["target"])),
             weight,
             flip=t % 2 == 0,
         )

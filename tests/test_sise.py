@@ -16,8 +16,8 @@ from torch import Tensor
 
 import sise_ort
 from sise_ort.formulas.selection import select_maps
-from sise_ort.runtime.method import Question
-from sise_ort.runtime.sise import run_sise
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods.selection import Selection
 
 
 def torch_tiny(model: onnx.ModelProto) -> Any:
@@ -54,8 +54,9 @@ def test_against_the_definition(tmp_path: Path, frame: Any, head: str, mu: float
     contrast = 1.0 if head == "softmax" else 0.0
     extracted = explainer.model.extract(explainer.model.upload(frame), [result.target], contrast)
     np.testing.assert_allclose(extracted.scores, scores[0].detach().numpy(), rtol=1e-5, atol=1e-5)
-    run = run_sise(explainer.model, explainer.model.upload(frame), extracted, [Question(result.target)], mu)
-    chosen = [s.tolist() for s in run.answers[0].selected]
+    asked = [Question.of_class(result.target)]
+    selection = Selection(explainer.model, explainer.model.upload(frame), asked, mu)
+    chosen = [s.tolist() for s in selection.selected(0)]
 
     _, own = reference_sise.explain(net, x, result.target, mu, head)
     for block, ours, alpha, tensor in zip(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sise_ort import metrics
 from sise_ort.explanation import Explanation
-from sise_ort.runtime.baselines.maps import gaussian_matrix
-from sise_ort.runtime.method import Question, confidences
+from sise_ort.readouts import Outputs, Question
+from sise_ort.runtime.maps import gaussian_matrix
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
@@ -64,7 +64,7 @@ class Judge:
         steps: int,
     ) -> None:
         self.model, self.image, self.truth, self.names, self.steps = model, image, truth, names, steps
-        self.question = Question(target)
+        self.question = Question.of_class(target)
         self.input = model.network_input(image)
         self.confidence = float(self._psi(*model.predict(self.input))[0])
         self.blurred = blurred(self.input)
@@ -118,8 +118,7 @@ class Judge:
         return metrics.area_under_curve(np.concatenate(found))
 
     def _psi(self, scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
-        row: NDArray[np.float64] = confidences(scores, confidence, [self.question])[0]
-        return row
+        return self.question.value(Outputs(scores, confidence))
 
 
 def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from sise_ort import __version__
 from sise_ort.errors import ParameterError, option
-from sise_ort.formulas.selection import check_mu
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.methods import method_named
 
@@ -37,30 +36,12 @@ class Variant:
     @property
     def name(self) -> str:
         """The variant in tables: ``sise mu=0.3``; other parameters are named where they are not the default."""
-        defaults = method_named(self.method).defaults
-        words = [
-            f"{key}={_words(value)}"
-            for key, value in self.parameters.items()
-            if key == "mu" or value != defaults[key]
-        ]
-        return " ".join([self.method, *words])
+        return method_named(self.method).of(self.parameters).label
 
     @property
     def title(self) -> str:
         """The variant as papers write it: ``SISE, μ = 0.3``."""
-        rest = self.name.removeprefix(self.method).strip()
-        title = method_named(self.method).title
-        if rest == "mu=adaptive":
-            return "Ada-SISE"
-        words = rest.replace("mu=", "μ = ").replace("passes=", "passes = ").replace(" passes", ", passes")
-        return f"{title}, {words}" if rest else title
-
-
-def _words(value: Any) -> str:
-    """A parameter's value; different values have different words."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(_words, value))
-    return repr(float(value)).removesuffix(".0") if isinstance(value, (float, np.floating)) else str(value)
+        return method_named(self.method).of(self.parameters).heading
 
 
 def variants(
@@ -99,25 +80,27 @@ def variants(
     found: list[Variant] = []
     for name, method in known.items():
         given = settings.get(name, {})
-        own = _sise_parameters(given, mus, passes) if name == "sise" else [{}]
-        found += [Variant(name, method.complete({**more, **given})) for more in own]
+        swept: dict[str, Any] = (
+            {"mu": mus, "passes": passes} if {"mu", "passes"} <= set(method.defaults()) else {}
+        )
+        for more in _combinations(given, **swept):
+            found.append(Variant(name, method.of({**more, **given}).parameters))
     if not found:
         raise ParameterError(f"no methods are given with {option('methods')}")
     return tuple({variant.name: variant for variant in found}.values())
 
 
-def _sise_parameters(
-    given: Mapping[str, Any], mus: Sequence[float | str], passes: Sequence[int]
+def _combinations(
+    given: Mapping[str, Any], mu: Sequence[float | str] = (), passes: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
-    """The parameters of every SISE, besides those given for all of them."""
-    for name, values in (("mu", mus), ("passes", passes)):
+    """A method's parameters for every threshold, and for every budget at the first threshold."""
+    for name, values in (("mu", mu), ("passes", passes)):
         if values and name in given:
             raise ParameterError(
                 f"{option(name)} and {option('method.' + name)} contradict each other; keep one of them"
             )
-    thresholds: list[dict[str, Any]] = [{"mu": check_mu(mu)} for mu in mus] or [{}]
-    budgets = [bounded("passes", number, 0) for number in passes]
-    return [*thresholds, *({**thresholds[0], "passes": number} for number in budgets)]
+    thresholds: list[dict[str, Any]] = [{"mu": threshold} for threshold in mu] or [{}]
+    return [*thresholds, *({**thresholds[0], "passes": number} for number in passes)]
 
 
 def bounded(name: str, value: Any, low: int, high: int | None = None) -> int:

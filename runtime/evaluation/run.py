@@ -196,7 +196,7 @@ def _in_order(plan: Plan, samples: Sequence[Sample], rows: Sequence[Row]) -> lis
 
 def _conditions(explainer: Explainer, plan: Plan, workers: int) -> str:
     """What seconds depend on, in words."""
-    facts = explainer.model.facts()
+    facts = explainer.model.record()
     threads = plan.threads or os.cpu_count() or 1
     words = f"onnxruntime {facts['onnxruntime']} on {facts['provider']}, batches of {facts['batch_size']}, "
     words += f"{threads} {'thread' if threads == 1 else 'threads'}"

@@ -144,7 +144,7 @@ def _by_knowledge(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[l
     for sample in dataset.samples:
         label = plan.class_map.get(str(sample.label), sample.label)
         try:
-            index = None if label is None else explainer.question(label).index
+            index = None if label is None else explainer.question(label).seed
         except TargetError:
             unknown.append(replace(sample, label=label))
         else:

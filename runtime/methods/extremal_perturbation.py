@@ -7,26 +7,22 @@ Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbation
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import ParameterError
-from sise_ort.runtime.baselines.maps import gaussian_matrix, to_heatmap
-from sise_ort.runtime.method import (
-    Attribution,
-    Attributions,
-    Method,
-    Progress,
-    Question,
-    require_finite,
-    share,
-    whole_number,
-)
-from sise_ort.runtime.model import BundleModel
-from sise_ort.runtime.providers import Tensor
+from sise_ort.readouts import Question
+from sise_ort.runtime.maps import gaussian_matrix, to_heatmap
+from sise_ort.runtime.methods.checks import share, whole_number
+from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.providers import Tensor
 
 Array = NDArray[np.float32]
 Kept = list[tuple[Array, Array]]
@@ -188,13 +184,13 @@ def loss_and_gradients(
     inputs = np.stack([x for x, _ in shown])
     if flip:
         inputs = inputs[..., ::-1]
-    scores, gradients = model.image_gradient(np.ascontiguousarray(inputs), [question.index] * len(searches))
+    scores, gradients = model.image_gradient(np.ascontiguousarray(inputs), [question.seed] * len(searches))
     require_finite(scores, gradients)
     if flip:
         gradients = gradients[..., ::-1]
     found = []
     for search, (mask, kept), (_, slope), z, g in zip(searches, made, shown, scores, gradients, strict=True):
-        search.mask, search.score = masks.crop(mask), question.sign * float(z[question.index])
+        search.mask, search.score = masks.crop(mask), float(question.score(z[None])[0])
         loss, gradient = area_loss(mask, search.area)
         gradient = area_weight * gradient
         masks.crop(gradient)[...] -= question.sign * np.einsum("chw,chw->hw", g, slope)
@@ -204,55 +200,64 @@ def loss_and_gradients(
     return found
 
 
-def extremal_perturbation(
-    model: BundleModel,
-    image: Tensor,
-    questions: Sequence[Question],
-    progress: Progress | None = None,
-    *,
-    areas: tuple[float, ...] = (0.1,),
-    iterations: int = 800,
-) -> Attributions:
+@dataclass(frozen=True)
+class ExtremalPerturbation(Method):
     """The smooth mask that shows a given share of the picture, blurs the rest and excites the class most, found by
     gradient descent.
 
-    areas : shares of the picture; several masks are averaged. iterations : steps. Every second step looks at the
-    mirrored picture, as the authors do. The class score reached through each mask is reported.
+    Every second step looks at the mirrored picture, as the authors do. The class score reached through each mask is
+    reported.
+
+    Parameters
+    ----------
+    areas : tuple of float
+        Shares of the picture; the masks of several are averaged.
+    iterations : int
+        Steps of the descent.
     """
-    if isinstance(areas, (int, float)):
-        areas = (areas,)
-    if not 1 <= len(areas) <= MOST_AREAS:
-        raise ParameterError(
-            f"areas has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"
+
+    name = "extremal-perturbation"
+    title = "Extremal Perturbation"
+    source = "Fong et al., ICCV 2019, arXiv 1910.08485"
+    price = "a forward and a backward pass per step and area"
+    graph = "image_gradient"
+
+    areas: tuple[float, ...] = (0.1,)
+    iterations: int = 800
+
+    def __post_init__(self) -> None:
+        given: Any = self.areas
+        areas = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        if not 1 <= len(areas) <= MOST_AREAS:
+            raise ParameterError(
+                f"areas has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"
+            )
+        self._set(
+            areas=tuple(share("areas", a) for a in areas),
+            iterations=whole_number("iterations", self.iterations, most=100_000),
         )
-    areas = tuple(share("areas", a) for a in areas)
-    iterations = whole_number("iterations", iterations, most=100_000)
-    x = model.network_input(image)
-    scores = model.predict(x)[0][0]
-    masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
-    answers = []
-    for question in questions:
-        known = question.known(scores)
-        searches = [Search(a, np.ones(masks.grid, np.float32)) for a in areas]
-        area_weight = AREA_WEIGHT
-        for t in range(iterations):
-            steps = loss_and_gradients(model, pyramid, masks, searches, known, area_weight, flip=t % 2 == 0)
-            for search, (_, gradient) in zip(searches, steps, strict=True):
-                search.descend(gradient)
-            area_weight *= AREA_GROWTH
-            if progress is not None:
-                progress(t + 1, iterations)
-        found = np.mean([s.mask for s in searches if s.mask is not None], axis=0)
-        heatmap, notes = to_heatmap(found, masks.size)
-        answers.append(Attribution(known, heatmap, notes, {"scores": [s.score for s in searches]}))
-    passes = len(questions) * len(areas) * iterations
-    return Attributions(answers, scores, 1 + passes, passes)
 
-
-EXTREMAL_PERTURBATION = Method(
-    "extremal-perturbation",
-    "Extremal Perturbation",
-    "Fong et al., ICCV 2019, arXiv 1910.08485",
-    extremal_perturbation,
-    graph="image_gradient",
-)
+    def explain(
+        self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
+    ) -> Attributions:
+        x = model.network_input(image)
+        scores = model.predict(x)[0][0]
+        masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
+        answers = []
+        for question in questions:
+            known = question.known(scores)
+            searches = [Search(a, np.ones(masks.grid, np.float32)) for a in self.areas]
+            area_weight = AREA_WEIGHT
+            for t in range(self.iterations):
+                steps = loss_and_gradients(
+                    model, pyramid, masks, searches, known, area_weight, flip=t % 2 == 0
+                )
+                for search, (_, gradient) in zip(searches, steps, strict=True):
+                    search.descend(gradient)
+                area_weight *= AREA_GROWTH
+                call.report(t + 1, self.iterations)
+            found = np.mean([s.mask for s in searches if s.mask is not None], axis=0)
+            heatmap, notes = to_heatmap(found, masks.size)
+            answers.append(Attribution(known, heatmap, notes, {"scores": [s.score for s in searches]}))
+        passes = len(questions) * len(self.areas) * self.iterations
+        return Attributions(answers, scores, 1 + passes, passes)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from sise_ort.errors import FrameError
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.weights import mask_weights
-from sise_ort.runtime.method import Progress
+from sise_ort.readouts import Outputs
+from sise_ort.runtime.methods.method import Progress
 from sise_ort.runtime.model import BundleModel, Pick
 from sise_ort.runtime.providers import Tensor
 
 Passed = TypeVar("Passed")
-Reading = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float64]]
-"""From scores and confidence, [n, classes] each, to the values of K questions, [K, n]."""
-
+Reading = Callable[[Outputs], NDArray[np.float64]]
+"""From the network's answers to n inputs to the values of K questions, [K, n]."""
 
 Picks = Sequence[NDArray[np.int64]]
 """Per block, indices of feature maps."""
@@ -139,7 +139,7 @@ class Job:
         total: NDArray[np.float32],
     ) -> None:
         """The answers to the next masks, in the order in which they were taken."""
-        values = self.read(scores, confidence)
+        values = self.read(Outputs(scores, confidence))
         if not self._done:
             self.values = np.empty((len(values), self.size))
         place = slice(self._done, self._done + values.shape[1])

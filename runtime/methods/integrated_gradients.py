@@ -1,0 +1,132 @@
+"""Integrated Gradients: the gradient along the way from a baseline to the picture, times the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.errors import ParameterError
+from sise_ort.readouts import Question
+from sise_ort.runtime.maps import to_heatmap
+from sise_ort.runtime.methods.checks import whole_number
+from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.providers import Tensor
+
+BASELINES = {"black": 0.0, "gray": 127.5, "white": 255.0}
+WARN = 0.05
+"""A completeness error above this share of the score's change is said in the notes."""
+
+
+@dataclass(frozen=True)
+class Integrated:
+    """Attributions to every input value.
+
+    Attributes
+    ----------
+    values : float, [C, H, W]
+        Their sum should be `change`.
+    change : float
+        The score's change from the baseline to the picture.
+    """
+
+    values: NDArray[np.float64]
+    change: float
+
+    @property
+    def completeness_error(self) -> float:
+        """|Σ values - change| / |change|."""
+        return abs(float(self.values.sum()) - self.change) / max(abs(self.change), 1e-12)
+
+
+def baseline_input(model: BundleModel, baseline: str) -> NDArray[np.float32]:
+    """A baseline as network input, [1, C, 1, 1]: "black", "gray", "white" pixels, or the "mean" colour (0)."""
+    preprocessing = model.manifest.preprocessing
+    if baseline == "mean":
+        return np.zeros((1, len(preprocessing.mean), 1, 1), np.float32)
+    pixel = (BASELINES[baseline] - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    return np.asarray(pixel.reshape(1, -1, 1, 1), np.float32)
+
+
+def integrate(
+    model: BundleModel,
+    x: NDArray[np.float32],
+    baseline: NDArray[np.float32],
+    question: Question,
+    steps: int,
+    call: Call,
+) -> Integrated:
+    """(x - x') ⊙ ∫ ∂z_c/∂I (x' + a(x - x')) da over [0, 1], by Gauss and Legendre's rule with `steps` nodes, in the
+    question's sense."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    apart = x - baseline
+    total = np.zeros(x.shape[1:])
+    size = model.batch_size
+    for start in range(0, steps, size):
+        part = slice(start, start + size)
+        a = ((nodes[part] + 1) / 2).astype(np.float32).reshape(-1, 1, 1, 1)
+        scores, gradients = model.image_gradient(baseline + a * apart, [question.seed] * len(a))
+        require_finite(scores, gradients)
+        total += np.tensordot(weights[part] / 2, gradients.astype(np.float64), 1)
+        call.report(min(start + size, steps), steps)
+    ends = question.score(model.predict(np.concatenate([baseline + 0 * apart, x]))[0])
+    require_finite(ends)
+    return Integrated(question.sign * (apart[0] * total), float(ends[1] - ends[0]))
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(Method):
+    """(I - I') ⊙ ∫ ∂z_c/∂I along the straight line from a baseline I' to the picture, summed over channels; the positive
+    part (what speaks for the class) is the heat map.
+
+    The completeness error is reported, and said in the notes where it is large: then more steps are needed.
+
+    Parameters
+    ----------
+    steps : int
+        Gradients along the line, at Gauss and Legendre's nodes.
+    baseline : str
+        "black", "gray", "white" or "mean".
+    """
+
+    name = "integrated-gradients"
+    title = "Integrated Gradients"
+    source = "Sundararajan et al., ICML 2017, arXiv 1703.01365"
+    price = "a forward and a backward pass per step"
+    graph = "image_gradient"
+
+    steps: int = 50
+    baseline: str = "black"
+
+    def __post_init__(self) -> None:
+        self._set(steps=whole_number("steps", self.steps, most=1000))
+        names = (*BASELINES, "mean")
+        if self.baseline not in names:
+            raise ParameterError(f"baseline is {self.baseline!r}; it must be one of {', '.join(names)}")
+
+    def explain(
+        self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
+    ) -> Attributions:
+        start = baseline_input(model, self.baseline)
+        x = model.network_input(image)
+        scores = model.predict(x)[0][0]
+        answers = []
+        for question in questions:
+            known = question.known(scores)
+            found = integrate(model, x, start, known, self.steps, call)
+            error = found.completeness_error
+            heatmap, notes = to_heatmap(found.values.sum(0), x.shape[2:])
+            if error > WARN:
+                notes += (
+                    f"completeness error {100 * error:.0f} % of the score's change from the {self.baseline} picture: "
+                    f"{self.steps} steps are too few",
+                )
+            answers.append(Attribution(known, heatmap, notes, {"completeness_error": error}))
+        passes = len(questions) * self.steps
+        return Attributions(answers, scores, 1 + passes + 2 * len(questions), passes)

@@ -1,0 +1,43 @@
+"""Gradient: the absolute gradient of the class score at every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sise_ort.readouts import Question
+from sise_ort.runtime.maps import to_heatmap
+from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.providers import Tensor
+
+
+@dataclass(frozen=True)
+class Gradient(Method):
+    """max over channels of |∂z_c/∂I|, I the network's input."""
+
+    name = "gradient"
+    title = "Gradient"
+    source = "Simonyan et al., ICLR-W 2014, arXiv 1312.6034"
+    price = "one forward and one backward pass, down to the picture"
+    graph = "image_gradient"
+    signed = False
+
+    def explain(
+        self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
+    ) -> Attributions:
+        x = model.network_input(image)
+        scores, gradients = model.image_gradient(
+            np.repeat(x, len(questions), axis=0), [q.seed for q in questions]
+        )
+        require_finite(scores, gradients)
+        answers = []
+        for question, gradient in zip(questions, gradients, strict=True):
+            heatmap, notes = to_heatmap(np.abs(gradient).max(0), gradient.shape[1:])
+            answers.append(Attribution(question.known(scores[0]), heatmap, notes))
+        return Attributions(answers, scores[0], len(questions), len(questions))

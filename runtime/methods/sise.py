@@ -1,0 +1,109 @@
+"""SISE on a bundle: extract -> select -> score masks -> weigh -> fuse."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sise_ort.errors import FrameError
+from sise_ort.formulas.selection import check_mu
+from sise_ort.readouts import Question
+from sise_ort.runtime.methods.budget.limits import NO_LIMIT, Budget
+from sise_ort.runtime.methods.budget.search import Search
+from sise_ort.runtime.methods.method import Attributions, Call, Method, Picture, parameter
+from sise_ort.runtime.methods.scoring import Job, score, score_one
+from sise_ort.runtime.methods.selection import Selection
+
+if TYPE_CHECKING:
+    from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.providers import Tensor
+
+
+@dataclass(frozen=True)
+class Sise(Method):
+    """Feature maps of every block whose pooled gradient speaks for the class become masks; each is scored by the
+    confidence that it leaves; per block, masks are added with their scores, and blocks are fused from shallow to deep.
+
+    Parameters
+    ----------
+    mu : float or "adaptive"
+        Keep maps whose pooled gradient exceeds mu times the block's largest, in [0, 1); "adaptive" takes Otsu's threshold
+        in every block (Ada-SISE).
+    budget : Budget
+        What an explanation may cost (docs/budget.md).
+    """
+
+    name = "sise"
+    title = "SISE"
+    source = (
+        "Sattarzadeh et al., AAAI-21, arXiv 2010.00672; mu=adaptive: Sudhakar et al., Ada-SISE, ICASSP-21, "
+        "arXiv 2102.07799"
+    )
+    price = (
+        "one forward and one backward pass, and a forward pass per mask (hundreds; fewer with a higher mu)"
+    )
+    default = True
+
+    mu: float | str = parameter(0.0, symbol="μ", always=True)
+    budget: Budget = NO_LIMIT
+
+    def __post_init__(self) -> None:
+        self._set(mu=check_mu(self.mu))
+
+    @property
+    def heading(self) -> str:
+        """As `Method.heading`; Ada-SISE by its own title."""
+        return "Ada-SISE" if self == Sise("adaptive") else super().heading
+
+    def rehearsal(self, model: BundleModel) -> Method:
+        """Two batches of masks, chosen and predicted: what a deadline needs to know of the times."""
+        return replace(self, budget=Budget(passes=2 * model.batch_size))
+
+    def explain(
+        self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
+    ) -> Attributions:
+        """Answer all questions on one picture; they share their masks."""
+        selection = Selection(model, image, questions, self.mu)
+        count = len(selection.masks.block)
+        if not count or self.budget.covers(count):
+            return selection.scored(score_one(model, selection.job(call.progress)))
+        search = Search(selection, self.budget, call)
+        began = call.clock()
+        search.run()
+        scored_at = call.clock()
+        outcome = search.finish()
+        answers = selection.answers(
+            outcome.visualization_maps, outcome.heatmaps, outcome.counts, outcome.facts, outcome.notes
+        )
+        timings = {"score": scored_at - began, "fuse": call.clock() - scored_at}
+        return selection.attributions(answers, len(outcome.scored), timings)
+
+    def explain_many(
+        self, model: BundleModel, pictures: Iterable[Picture], call: Call
+    ) -> Iterator[Attributions | FrameError]:
+        """Answer for many pictures, whose masks share their batches; within a budget one picture after the other."""
+        if self.budget.limited:
+            yield from super().explain_many(model, pictures, call)
+            return
+        begun: deque[Selection] = deque()
+
+        def jobs() -> Iterator[Job | FrameError]:
+            for picture in pictures:
+                try:
+                    selection = Selection(model, picture.image, picture.questions, self.mu)
+                except FrameError as error:
+                    yield error
+                    continue
+                begun.append(selection)
+                yield selection.job(call.progress)
+
+        for job in score(model, jobs()):
+            if isinstance(job, FrameError):
+                yield job
+                continue
+            try:
+                yield begun.popleft().scored(job)
+            except FrameError as error:
+                yield error
