@@ -1,9 +1,11 @@
-"""How well a heat map points at what is known to be the evidence, and how much the network's answer rests on it (docs/method.md, Metrics).
+"""Metrics of heat maps: do they point at the known evidence, and does the network's answer rest on them?
 
-Localisation: `energy_pointing_game` (EBPG), `intersection_over_union` (mIoU), `bbox_share` (Bbox) compare a heat map
-with the truth. Faithfulness: `hard_mask` and `pixel_order` say what to show the network, `drop`, `increase` and
-`area_under_curve` what its answers mean. `correlation` says how alike two heat maps are. Heat maps have many equal pixels: localisation takes the expectation over
-their order, masks break it by one fixed permutation, and `tied_share` says how many there are.
+They are defined in docs/method.md, Metrics. Localisation: `energy_pointing_game` (EBPG), `intersection_over_union` (mIoU) and
+`bbox_share` (Bbox) compare a heat map with the truth. Faithfulness: `hard_mask` and `pixel_order` say what to show the
+network, `drop`, `increase` and `area_under_curve` what its answers mean. `correlation` says how alike two heat maps are.
+
+Heat maps have many equal pixels. Localisation takes the expectation over their order, masks break ties by one fixed
+permutation, and `tied_share` says how many pixels are tied.
 """
 
 from __future__ import annotations
@@ -18,22 +20,28 @@ Map = NDArray[Any]
 
 
 def energy_pointing_game(heatmap: Map, truth: Map) -> float:
-    """EBPG: the share of a heat map's energy that lies on the truth, Σ(S·G) / ΣS.
+    """EBPG, the share of a heat map's energy that lies on the truth: Σ(S·G) / ΣS.
 
     Parameters
     ----------
-    heatmap : S, not negative, [H, W].
-    truth : G, bool (or 0 and 1) [H, W].
+    heatmap : numpy.ndarray, [H, W]
+        S, not negative.
+    truth : numpy.ndarray, bool (or 0 and 1) [H, W]
+        G, the pixels of the object or defect.
 
     Returns
     -------
-    In [0, 1]; NaN where the map or the truth is empty (leave the picture out, and count it).
+    float
+        In [0, 1]; NaN where the map or the truth is empty (leave the picture out, and count it).
 
     Raises
     ------
-    ValueError : the shapes differ, or the map is not finite.
+    ValueError
+        The shapes differ, or the map is empty or not finite.
 
-    Source: Wang et al., Score-CAM, CVPR-W 2020 (arXiv 1910.01279).
+    References
+    ----------
+    Wang et al., Score-CAM, CVPR-W 2020 (arXiv 1910.01279).
     """
     truth = _checked(heatmap, truth)
     energy = float(heatmap.sum(dtype=np.float64))
@@ -43,16 +51,29 @@ def energy_pointing_game(heatmap: Map, truth: Map) -> float:
 
 
 def intersection_over_union(heatmap: Map, truth: Map, share: float = 0.2) -> float:
-    """IoU of the map's highest pixels, a `share` of all, with the truth; its mean over pictures is the mIoU.
+    """IoU of a heat map's highest pixels with the truth; its mean over pictures is the mIoU.
 
-    Parameters and errors as in `energy_pointing_game`; share in (0, 1].
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, [H, W]
+    truth : numpy.ndarray, bool (or 0 and 1) [H, W]
+    share : float in (0, 1]
+        Pixels of the heat map that are taken, as a share of all.
 
     Returns
     -------
-    In [0, 1], with the expected number of hits over the order of equal pixels; NaN where the truth is empty. An
-    empty map has all pixels equal: it scores as chance does.
+    float
+        In [0, 1], with the expected number of hits over all orders of equal pixels; NaN where the truth is empty. An empty map
+        has all pixels equal and scores as chance does.
 
-    Source: SISE, AAAI-21 (arXiv 2010.00672), section "Evaluation".
+    Raises
+    ------
+    ValueError
+        The shapes differ, the map is empty or not finite, or `share` is out of range.
+
+    References
+    ----------
+    SISE, AAAI-21 (arXiv 2010.00672), section "Evaluation".
     """
     truth = _checked(heatmap, truth)
     if not truth.any():
@@ -63,11 +84,26 @@ def intersection_over_union(heatmap: Map, truth: Map, share: float = 0.2) -> flo
 
 
 def bbox_share(heatmap: Map, truth: Map) -> float:
-    """Bbox: with N = |G|, the share of the map's N highest pixels that fall in G.
+    """Bbox, the share of a heat map's N highest pixels that lie on the truth, N its number of pixels.
 
-    Parameters, returns and errors as in `intersection_over_union`.
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, [H, W]
+    truth : numpy.ndarray, bool (or 0 and 1) [H, W]
 
-    Source: Schulz et al., Restricting the Flow, ICLR 2020 (arXiv 2001.00396).
+    Returns
+    -------
+    float
+        As in `intersection_over_union`.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or the map is empty or not finite.
+
+    References
+    ----------
+    Schulz et al., Restricting the Flow, ICLR 2020 (arXiv 2001.00396).
     """
     truth = _checked(heatmap, truth)
     if not truth.any():
@@ -77,17 +113,38 @@ def bbox_share(heatmap: Map, truth: Map) -> float:
 
 
 def hard_mask(heatmap: Map, share: float = 0.15, seed: int = 0) -> NDArray[np.bool_]:
-    """The map's highest pixels, exactly round(share · H · W) of them, bool [H, W]; share in (0, 1]."""
+    """Mark a heat map's highest pixels, exactly round(share · H · W) of them.
+
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, [H, W]
+    share : float in (0, 1]
+    seed : int
+        Seed of the permutation that breaks ties (`pixel_order`).
+
+    Returns
+    -------
+    numpy.ndarray, bool [H, W]
+    """
     mask = np.zeros(heatmap.size, bool)
     mask[pixel_order(heatmap, seed)[: _count(heatmap, share)]] = True
     return mask.reshape(heatmap.shape)
 
 
 def pixel_order(heatmap: Map, seed: int = 0) -> NDArray[np.int64]:
-    """Places of the flattened map [H, W], highest pixel first, int64 [H · W].
+    """Sort the places of a flattened heat map, highest pixel first.
 
     Equal pixels stand in the order of one permutation, which depends on `seed` and the size alone: it is the same for
     every method.
+
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, [H, W]
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray, int64 [H · W]
     """
     _check_map(heatmap)
     shuffled = np.random.default_rng(seed).permutation(heatmap.size)
@@ -95,7 +152,20 @@ def pixel_order(heatmap: Map, seed: int = 0) -> NDArray[np.int64]:
 
 
 def tied_share(heatmap: Map, share: float = 0.15) -> float:
-    """The share of all pixels that are as high as the last one inside the mask, where not all of them fit in; else 0."""
+    """Share of all pixels that are tied at the edge of a hard mask.
+
+    They are as high as the last pixel inside the mask. 0 where all of them fit in.
+
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, [H, W]
+    share : float in (0, 1]
+        Size of the mask (`hard_mask`).
+
+    Returns
+    -------
+    float in [0, 1]
+    """
     _check_map(heatmap)
     count = _count(heatmap, share)
     level = np.partition(heatmap.ravel(), -count)[-count]
@@ -104,30 +174,65 @@ def tied_share(heatmap: Map, share: float = 0.15) -> float:
 
 
 def drop(confidence: float, masked: float) -> float:
-    """How much of a confidence is lost when only the mask is shown: max(0, Ψ(I) - Ψ(I ⊙ T)) / Ψ(I).
+    """Share of a confidence that is lost when only the mask is shown: max(0, Ψ(I) - Ψ(I ⊙ T)) / Ψ(I).
 
-    In [0, 1]; its mean over pictures times 100 is Drop %. Confidences are probabilities in [0, 1]; 0 loses nothing.
+    Its mean over pictures times 100 is Drop %.
 
-    Source: Chattopadhay et al., Grad-CAM++, WACV 2018 (arXiv 1710.11063).
+    Parameters
+    ----------
+    confidence, masked : float in [0, 1]
+        Ψ of the whole picture, and of the picture seen through the mask.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 where `confidence` is 0.
+
+    Raises
+    ------
+    ValueError
+        A confidence is no probability.
+
+    References
+    ----------
+    Chattopadhay et al., Grad-CAM++, WACV 2018 (arXiv 1710.11063).
     """
     _check_probability(confidence, masked)
     return max(0.0, confidence - masked) / confidence if confidence > 0 else 0.0
 
 
 def increase(confidence: float, masked: float) -> bool:
-    """Whether the mask alone is more convincing than the whole picture, Ψ(I ⊙ T) > Ψ(I); the share over pictures,
-    times 100, is Increase % (Grad-CAM++, as in `drop`)."""
+    """Whether the mask alone is more convincing than the whole picture: Ψ(I ⊙ T) > Ψ(I).
+
+    Its share of pictures times 100 is Increase % (Grad-CAM++; parameters and errors as in `drop`).
+    """
     _check_probability(confidence, masked)
     return masked > confidence
 
 
 def area_under_curve(confidences: NDArray[Any]) -> float:
-    """Area under confidences [steps + 1] at equal steps from none to all of the pixels, by the trapezoidal rule.
+    """Area under the curve of confidences while pixels are put in or taken away, by the trapezoidal rule.
 
-    Insertion AUC (higher is better) where pixels are put in, deletion AUC (lower is better) where they are taken
-    away, in the order of `pixel_order`.
+    It is the insertion AUC (higher is better) where pixels are put in, in the order of `pixel_order`, and the deletion AUC
+    (lower is better) where they are taken away.
 
-    Source: Petsiuk et al., RISE, BMVC 2018 (arXiv 1806.07421).
+    Parameters
+    ----------
+    confidences : numpy.ndarray, [steps + 1]
+        At equal steps from none to all of the pixels.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two confidences, or one is not finite.
+
+    References
+    ----------
+    Petsiuk et al., RISE, BMVC 2018 (arXiv 1806.07421).
     """
     values = np.asarray(confidences, np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
