@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,195 @@ def test_coco_crowds_and_objects(coco: Path) -> None:
     file.write_text('{"images": []}')
     with pytest.raises(DatasetError, match="'categories' is missing"):
         open_dataset("coco", coco)
+
+
+def coco_mask(words: Any, size: tuple[int, int] = (30, 40)) -> Any:
+    from sise_ort.datasets.coco import Segmentation
+
+    return Segmentation(words, size, "a.json", 7).mask(*size)
+
+
+def test_coco_run_lengths_against_pycocotools() -> None:
+    from pycocotools import mask as coco
+
+    rng = np.random.default_rng(3)
+    for density in (0.02, 0.5, 0.98):
+        expected = rng.random((30, 40)) < density
+        expected[:, 20:] = expected[0, 20]
+        packed = coco.encode(np.asfortranarray(expected.astype(np.uint8)))
+        for counts in (packed["counts"], packed["counts"].decode()):
+            np.testing.assert_array_equal(coco_mask({"size": [30, 40], "counts": counts}), expected)
+        flat = expected.T.ravel().astype(int)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+        runs = np.diff([0, *edges, flat.size]).tolist()
+        np.testing.assert_array_equal(coco_mask({"size": [30, 40], "counts": runs}), expected)
+
+
+def test_coco_polygons_against_opencv() -> None:
+    corners = [5.0, 4.0, 30.0, 8.0, 25.0, 25.0, 9.0, 20.0]
+    expected = np.zeros((30, 40), np.uint8)
+    cv2.fillPoly(expected, [np.array(corners, np.int32).reshape(-1, 2)], 1)
+    found = coco_mask([corners])
+    inside = cv2.erode(expected, np.ones((3, 3), np.uint8))  # OpenCV fills the outline, too
+    assert (found <= (expected == 1)).all() and (found >= (inside == 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([[1.0, 2.0, float("nan"), 4.0, 5.0, 6.0]], "not finite"),
+        ([[1.0, 2.0, float("inf"), 4.0, 5.0, 6.0]], "not finite"),
+        ([[1.0, 2.0, 1e30, 4.0, 5.0, 6.0]], "outside the picture of 40 × 30"),
+        ([[-1e9, 2.0, 3.0, 4.0, 5.0, 6.0]], "outside the picture"),
+        ([[1, 2, 3, 4]], "a polygon has 4 numbers"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "a polygon has 7 numbers"),
+        ([[]], "a polygon has 0 numbers"),
+        ([["a"] * 6], "cannot be decoded"),
+        ([{"a": 1}], "cannot be decoded"),
+        ([3], "a polygon has 1 numbers"),
+        ({"size": [30, 40], "counts": [1200, 5]}, "1205 pixels, the picture 1200"),
+        ({"size": [30, 40], "counts": [1 << 62, 1 << 62]}, "pixels, the picture 1200"),
+        ({"size": [30, 40], "counts": [-5, 1205]}, "not whole numbers from 0"),
+        ({"size": [30, 40], "counts": [float("nan"), 3]}, "not whole numbers"),
+        ({"size": [30, 40], "counts": [600.0, 600.0]}, "not whole numbers"),
+        ({"size": [30, 40], "counts": [1200]}, "is empty"),
+        ({"size": [1 << 30, 1 << 30], "counts": [1]}, "are for"),
+        ({"size": None, "counts": [1]}, "cannot be decoded"),
+        ({"counts": [1200]}, "'size' is missing"),
+        ({"size": [30, 40]}, "'counts' is missing"),
+        ({"size": [30, 40], "counts": "\x01\x02"}, "damaged"),
+        ({"size": [30, 40], "counts": "é"}, "cannot be decoded"),
+        ({"size": [30, 40], "counts": "o" * 50}, "damaged"),
+        ({"size": [30, 40], "counts": "P"}, "cut"),
+        ({"size": [30, 40], "counts": 3}, "cannot be decoded"),
+    ],
+)
+def test_coco_segmentations_that_would_crash_others(words: Any, why: str) -> None:
+    with pytest.raises(UnusableSample, match=f"a.json: annotation 7: .*{why}"):
+        coco_mask(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[]", "no instances file"),
+        ('{"categories": [[]], "images": [], "annotations": []}', "no instances file"),
+        ('{"categories": [], "images": [{"id": []}], "annotations": []}', "no instances file"),
+        ('{"categories": [], "images": [], "annotations": {}}', "annotations are no list"),
+        ("[" * 100_000, "nested too deeply"),
+        ("\udcff", "line 1: it is not JSON"),
+    ],
+)
+def test_coco_files_that_are_none(coco: Path, text: str, why: str) -> None:
+    (coco / "annotations" / "instances_val2014.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DatasetError, match=why):
+        open_dataset("coco", coco)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_id": []},
+        {"category_id": {}},
+        {"segmentation": 3},
+        {"segmentation": []},
+        {"image_id": None},
+        {"id": float("nan"), "segmentation": None},
+    ],
+)
+def test_coco_annotations_that_are_none(coco: Path, change: dict[str, Any]) -> None:
+    file = coco / "annotations" / "instances_val2014.json"
+    facts = json.loads(file.read_text())
+    facts["annotations"] += [{**facts["annotations"][0], "id": 99, **change}, 3, None, []]
+    facts["images"] += [{"id": 50, "height": float("inf"), "width": 4, "file_name": "x.jpg"}]
+    facts["annotations"] += [{**facts["annotations"][0], "id": 98, "image_id": 50}]
+    file.write_text(json.dumps(facts))
+    assert len(problems(open_dataset("coco", coco))) >= 9
+
+
+# What no reader may fall over
+
+
+ENTITIES = (
+    '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb">'
+    + "".join(f'<!ENTITY b{i} "{f"&b{i - 1};" * 10}">' for i in range(1, 9)).replace("&b0;", "&b;")
+    + "]><annotation>&b8;</annotation>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (ENTITIES, r"xml: it declares a document type \(DOCTYPE\)"),
+        ('<!doctype a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
+        ("<annotation>".encode("utf-16").decode("latin-1"), "it is not XML in UTF-8"),
+        ("", "xml:1: it is not XML"),
+        ("<annotation>" * 5000, "it is not XML"),
+        (voc_file(voc_object("dog", ("nan", 1, 2, 3))), r"xml:13: the box \(nan, 0, 2, 3\) is not finite"),
+        (voc_file(voc_object("dog", (1, 1, "1e400", 3))), "xml:13: the box .* is not finite"),
+        (voc_file("<object><name>dog</name></object>"), "an object without a whole box"),
+        (voc_file("<object/>"), "an object without a name"),
+        (voc_file("", ("x", 3)), "its size is x × 3, not whole numbers"),  # type: ignore[arg-type]
+    ],
+)
+def test_voc_files_that_are_none(voc: Path, text: str, why: str) -> None:
+    (voc / "Annotations" / "000001.xml").write_text(text, encoding="latin-1", errors="replace")
+    dataset = open_dataset("voc", voc)
+    assert any(re.search(why, problem) for problem in problems(dataset)), problems(dataset)
+
+
+def test_voc_lines_are_those_of_objects(voc: Path) -> None:
+    text = voc_file(voc_object("dog", ("x", 1, 2, 3)))
+    text = text.replace("<segmented>", "<!-- <object>\n</object> -->\n<![CDATA[<object>]]><segmented>")
+    text = text.replace("<part>", "<part>\n<object>\n</object>").replace("<object>", "<object\n>", 1)
+    (voc / "Annotations" / "000001.xml").write_text(text)
+    line = text[: text.index("\t<object>\n\t\t<name>dog")].count("\n") + 1
+    assert f"Annotations/000001.xml:{line}: xmin is 'x', not a number" in problems(open_dataset("voc", voc))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda p: p.symlink_to(p)])
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("coco", "annotations/instances_val2014.json"),
+        ("severstal", "train.csv"),
+        ("imagenet", "boxes.csv"),
+        ("voc", "ImageSets/Main/test.txt"),
+    ],
+)
+def test_files_that_are_no_files(tmp_path: Path, kind: str, file: str, make: Any) -> None:
+    for folder in ("train_images", "val2014", "images", "Annotations", "JPEGImages"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    make(tmp_path / file)
+    with pytest.raises(DatasetError):
+        open_dataset(kind, tmp_path)
+
+
+def test_imagenet_sizes_of_0(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    rows = ["file,label,orig_w,orig_h,x0,y0,x1,y1", "a.jpg,dog,0,60,1,1,2,2", "a.jpg,cat,80,60,1,1,9,9"]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    dataset = open_dataset("imagenet", tmp_path)
+    assert problems(dataset) == ["boxes.csv:2: orig_w and orig_h are 0 and 60"]
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (np.array([[0, 1]], np.uint8), "nowhere over half of the brightness; its largest value is 1"),
+        (np.array([[0, 65535]], np.uint16), "uint16 pixels"),
+        (np.array([[[0, 0, 0, 0], [255, 255, 255, 255]]], np.uint8), "transparent pixels"),
+    ],
+)
+def test_masks_that_would_be_misread(tmp_path: Path, values: Any, why: str) -> None:
+    picture(tmp_path / "a.png", 30, 40)
+    (tmp_path / "masks").mkdir()
+    mask = np.repeat(np.repeat(values, 30, 0), 20, 1)
+    assert cv2.imwrite(str(tmp_path / "masks" / "a.png"), mask)
+    (sample,) = open_dataset("folder", tmp_path).samples
+    with pytest.raises(UnusableSample, match=f"masks/a.png: .*{why}"):
+        sample.truth(30, 40)
 
 
 # Severstal

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +17,25 @@ from numpy.typing import NDArray
 from sise_ort.errors import DatasetError
 
 Truth = NDArray[np.bool_]
-PICTURES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+PICTURES = frozenset(".bmp .gif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Endings of picture files, in lower case."""
+MAX_BYTES = 1 << 32
+"""Files of annotations with more bytes than this (4 GiB) are refused."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a data set that cannot be used. line : from 1; 0 where it is not about a line."""
+    """Something in a data set that cannot be used.
+
+    Attributes
+    ----------
+    file : str
+        As seen from the data set's folder.
+    line : int
+        From 1; 0 where it is not about a line.
+    message : str
+        What is wrong.
+    """
 
     file: str
     line: int
@@ -31,7 +46,7 @@ class Problem:
 
 
 class UnusableSample(Exception):
-    """A sample turns out to be unusable when its picture is seen; carries the Problem."""
+    """A sample that turns out to be unusable when its picture is seen; `problem` says why."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -39,17 +54,42 @@ class UnusableSample(Exception):
 
 
 class Region(Protocol):
-    """Where one object is. `mask` draws it for a picture's size and raises UnusableSample where it does not fit."""
+    """Where one object is."""
 
-    def mask(self, height: int, width: int) -> Truth: ...
+    def mask(self, height: int, width: int) -> Truth:
+        """Draw the object.
+
+        Parameters
+        ----------
+        height, width : int
+            The picture's size.
+
+        Returns
+        -------
+        bool [height, width]
+
+        Raises
+        ------
+        UnusableSample
+            It does not fit the picture.
+        """
 
 
 @dataclass(frozen=True)
 class Box:
     """A rectangle [left, right) × [top, bottom) in pixels.
 
-    size : (height, width) of the picture that it was drawn for, None where that is not said. scaled : the picture may
-    have another size, and the box is scaled with it.
+    Attributes
+    ----------
+    left, top, right, bottom : float
+    size : (int, int) or None
+        Height and width of the picture that it was drawn for, where that is said.
+    file : str
+        Where it stands.
+    line : int
+        From 1; 0 where it is not about a line.
+    scaled : bool
+        The picture may have another size, and the box is scaled with it.
     """
 
     left: float
@@ -62,7 +102,9 @@ class Box:
     scaled: bool = False
 
     def check(self, height: int, width: int) -> None:
-        """Raise UnusableSample where the box is empty or leaves a picture of this size by more than a pixel."""
+        """Raise UnusableSample where the box is empty, not finite, or leaves a picture by more than a pixel."""
+        if not all(map(math.isfinite, (self.left, self.top, self.right, self.bottom))):
+            self._refuse("is not finite")
         if not (self.left < self.right and self.top < self.bottom):
             self._refuse("is empty")
         if min(self.left, self.top) < -1 or self.right > width + 1 or self.bottom > height + 1:
@@ -73,6 +115,7 @@ class Box:
         raise UnusableSample(Problem(self.file, self.line, f"the box ({corners}) {why}"))
 
     def mask(self, height: int, width: int) -> Truth:
+        """Draw the rectangle; see `Region.mask`."""
         of = self.size or (height, width)
         if of != (height, width) and not self.scaled:
             self._refuse(f"is for {of[1]} × {of[0]} pixels, the picture has {width} × {height}")
@@ -89,8 +132,15 @@ class Box:
 class Sample:
     """A picture and one class in it.
 
-    name : unique in the data set. label : the data set's name of the class, an index into the network's classes, or
-    None where it is not known. regions : the objects of that class; none where the truth is not known.
+    Attributes
+    ----------
+    name : str
+        Unique in the data set.
+    picture : Path
+    label : str, int or None
+        The data set's name of the class, an index into the network's classes, or None where it is not known.
+    regions : tuple of Region
+        The objects of that class; none where the truth is not known.
     """
 
     name: str
@@ -99,11 +149,21 @@ class Sample:
     regions: tuple[Region, ...] = ()
 
     def truth(self, height: int, width: int) -> Truth | None:
-        """The union of all regions, bool [height, width], None where there are none.
+        """Draw the union of all regions.
+
+        Parameters
+        ----------
+        height, width : int
+            The picture's size.
+
+        Returns
+        -------
+        bool [height, width], or None where there are no regions
 
         Raises
         ------
-        UnusableSample : a region does not fit the picture.
+        UnusableSample
+            A region does not fit the picture.
         """
         if not self.regions:
             return None
@@ -112,7 +172,21 @@ class Sample:
 
 @dataclass
 class Dataset:
-    """Samples in a fixed order, the problems met, and statements on what was read and how."""
+    """A data set that was read.
+
+    Attributes
+    ----------
+    kind : str
+        Name of its format.
+    root : Path
+        Its folder.
+    samples : list of Sample
+        In a fixed order.
+    problems : list of Problem
+        What cannot be used.
+    statements : list of str
+        What was read and how.
+    """
 
     kind: str
     root: Path
@@ -121,10 +195,11 @@ class Dataset:
     statements: list[str] = field(default_factory=list)
 
     def report(self, file: Path | str, line: int, message: str) -> None:
+        """Add a problem."""
         self.problems.append(Problem(self.name_of(file), line, message))
 
     def name_of(self, file: Path | str) -> str:
-        """A file's path as seen from the data set's folder."""
+        """Return a file's path as seen from the data set's folder."""
         path = Path(file)
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
@@ -144,11 +219,25 @@ class Dataset:
 
 
 def one_of(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of some paths below `root` that exists.
+    """Return the first of some paths that exists.
+
+    Parameters
+    ----------
+    root : Path
+        The data set's folder.
+    names : sequence of str
+        Paths below it.
+    what : str
+        What is looked for, in words for the error.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
-    DatasetError : none does.
+    DatasetError
+        None of them exists.
     """
     for name in names:
         if (root / name).exists():
@@ -156,24 +245,87 @@ def one_of(root: Path, names: Sequence[str], what: str) -> Path:
     raise DatasetError(f"'{root}' has no {what}: there is no {' and no '.join(names)} in it")
 
 
+def read_bytes(file: Path) -> bytes:
+    """Read a whole file of a data set.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read, has more than 4 GiB, or is no regular file: reading a named pipe would wait.
+    """
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError(f"'{file}' is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise DatasetError(f"'{file}' has {status.st_size} bytes, more than {MAX_BYTES}")
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise DatasetError(f"'{file}' cannot be read: {words}") from error
+
+
+def read_text(file: Path) -> str:
+    """Read a text file in UTF-8; bytes that are none become the replacement character.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    str
+        Without a byte order mark.
+
+    Raises
+    ------
+    DatasetError
+        As `read_bytes`.
+    """
+    return read_bytes(file).decode("utf-8-sig", errors="replace")
+
+
 def read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with their line numbers; a row that is too short or too long has the key ""."""
-    with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, [])
-        names = [name.strip() for name in header]
-        try:
-            for cells in reader:
-                if not cells:
-                    continue
-                row = dict(zip(names, cells, strict=False))
-                if len(cells) != len(names):
-                    row[""] = f"{len(cells)} columns where the header has {len(names)}"
-                yield reader.line_num, row
-        except csv.Error as error:
-            yield reader.line_num, {"": f"it is not CSV ({error}); what follows was not read"}
+    """Read the rows of a CSV file.
+
+    Parameters
+    ----------
+    file : Path
+
+    Yields
+    ------
+    line : int
+        From 1; where the row ends.
+    row : dict of str
+        By the header's names. A row that is too short or too long has the key ``""`` with words on that.
+
+    Raises
+    ------
+    DatasetError
+        As `read_bytes`.
+    """
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        for cells in reader:
+            if not cells:
+                continue
+            row = dict(zip(names, cells, strict=False))
+            if len(cells) != len(names):
+                row[""] = f"{len(cells)} columns where the header has {len(names)}"
+            yield reader.line_num, row
+    except csv.Error as error:
+        yield reader.line_num, {"": f"it is not CSV ({error}); what follows was not read"}
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name."""
+    """List the picture files of a folder, by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.is_file())

@@ -4,40 +4,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample, pictures_in
 from sise_ort.errors import DatasetError, FrameError
-from sise_ort.frame import read_frame
+from sise_ort.frame import read
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A picture of the truth: everything over half of the brightness belongs to the object."""
+    """A picture of the truth: everything over half of the brightness belongs to the object.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        As seen from the data set's folder.
+    """
 
     path: Path
     name: str
 
     def mask(self, height: int, width: int) -> Truth:
+        """Read the mask; see `Region.mask`."""
         try:
-            picture = read_frame(self.path)
+            frame = read(self.path)
         except FrameError as error:
-            raise UnusableSample(Problem(self.name, 0, str(error))) from error
+            self._refuse(str(error))
+        picture = frame.pixels
         if picture.shape[:2] != (height, width):
-            raise UnusableSample(
-                Problem(
-                    self.name,
-                    0,
-                    f"the mask has {picture.shape[1]} × {picture.shape[0]} pixels, the picture {width} × {height}",
-                )
+            self._refuse(
+                f"the mask has {picture.shape[1]} × {picture.shape[0]} pixels, the picture {width} × {height}"
             )
-        return picture.mean(2) > 127.5  # type: ignore[no-any-return]
+        if frame.notes:
+            self._refuse(f"the mask cannot be taken as it is: {frame.notes[0]}")
+        bright = picture.mean(2)
+        if 0 < bright.max() <= 127.5:
+            self._refuse(
+                f"the mask is nowhere over half of the brightness; its largest value is {bright.max():g}"
+            )
+        return bright > 127.5  # type: ignore[no-any-return]
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise UnusableSample(Problem(self.name, 0, why))
 
 
 def read_folder(root: Path) -> Dataset:
-    """Pictures in the folder, in images/, or in one folder per class; masks of the same name in masks/.
+    """Read pictures in a folder, in images/, or in one folder per class; masks of the same name in masks/.
 
     A picture in a folder of its own has that folder's name as its class; others have none, and the top class is
     explained. A mask may be a PNG or of the picture's own kind.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        There are no pictures.
     """
     base = root / "images" if (root / "images").is_dir() else root
     masks = root / "masks"

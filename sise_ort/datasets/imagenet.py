@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sise_ort.datasets.dataset import Box, Dataset, Sample, UnusableSample, one_of, read_rows
+from sise_ort.datasets.dataset import Box, Dataset, Sample, UnusableSample, one_of, read_rows, read_text
 from sise_ort.errors import DatasetError
 
 FILE = ("file", "filename", "image", "ImageId")
@@ -14,7 +14,7 @@ KAGGLE = "LOC_val_solution.csv"
 
 
 def read_imagenet(root: Path, *, boxes: str = "", largest: float = 1.0, union: bool = True) -> Dataset:
-    """A folder with pictures (in images/, val/ or beside the file) and boxes; one sample per picture and class.
+    """Read a folder with pictures (in images/, val/ or beside the file) and boxes; one sample per picture and class.
 
     The CSV file has a column `file`, one of `label_index` (the network's class, from 0) and `label` (its name), and
     `x0,y0,x1,y1` in pixels. Where it has `orig_w` and `orig_h` too, the boxes are those of a picture of that size and
@@ -22,8 +22,23 @@ def read_imagenet(root: Path, *, boxes: str = "", largest: float = 1.0, union: b
 
     Parameters
     ----------
-    boxes : the CSV file's name, where there are several. largest : leave out samples whose boxes cover this share of
-    the picture or more (1 keeps all; needs orig_w and orig_h). union : as for VOC.
+    root : Path
+        The folder.
+    boxes : str
+        The CSV file's name, where there are several.
+    largest : float
+        Leave out samples whose boxes cover this share of the picture or more (1 keeps all; needs orig_w and orig_h).
+    union : bool
+        The truth is the union of all boxes of the class; otherwise every box is a sample of its own.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        The folder has another layout.
     """
     if boxes:
         file = one_of(root, [boxes], "boxes")
@@ -96,6 +111,8 @@ def _rows(dataset: Dataset, file: Path) -> list[tuple[str, str | int, Box]]:
                 label = int(words)
             left, top, right, bottom = (float(row[c]) for c in CORNERS)
             size = (int(row["orig_h"]), int(row["orig_w"])) if {"orig_h", "orig_w"} <= set(row) else None
+            if size is not None and min(size) < 1:
+                raise ValueError(f"orig_w and orig_h are {size[1]} and {size[0]}")
         except ValueError as error:
             dataset.report(file, line, str(error))
             doubtful.add((name, label))
@@ -108,9 +125,7 @@ def _rows(dataset: Dataset, file: Path) -> list[tuple[str, str | int, Box]]:
 
 def _kaggle_rows(dataset: Dataset, file: Path) -> list[tuple[str, str | int, Box]]:
     mapping = one_of(file.parent, ["LOC_synset_mapping.txt"], "list of classes")
-    synsets = [
-        words.split()[0] for words in mapping.read_text(encoding="utf-8").splitlines() if words.strip()
-    ]
+    synsets = [words.split()[0] for words in read_text(mapping).splitlines() if words.strip()]
     classes = {synset: place for place, synset in enumerate(synsets)}
     found: list[tuple[str, str | int, Box]] = []
     for line, row in read_rows(file):

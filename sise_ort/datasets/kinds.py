@@ -25,11 +25,27 @@ KINDS: dict[str, Callable[..., Dataset]] = {
 
 
 def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
-    """Read a data set; for options see the function of its kind.
+    """Read a data set.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    path : str or Path
+        Its folder.
+    options
+        Those of the kind's function, such as ``split="val"``.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------
-    ParameterError : no such kind or option. DatasetError : the folder has another layout, or holds nothing of use.
+    ParameterError
+        There is no such kind or option.
+    DatasetError
+        The folder has another layout, cannot be read, or holds nothing of use.
     """
     if kind not in KINDS:
         raise ParameterError(f"there is no kind of data set '{kind}'; it must be one of {', '.join(KINDS)}")
@@ -42,7 +58,11 @@ def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(f"there is no folder '{root}'")
-    dataset = reader(root, **options)
+    try:
+        dataset = reader(root, **options)
+    except (OSError, ValueError) as error:  # folders that cannot be listed, names that cannot be
+        words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise DatasetError(f"'{getattr(error, 'filename', None) or root}' cannot be read: {words}") from error
     if not dataset.samples:
         first = f"; the first problem: {dataset.problems[0]}" if dataset.problems else ""
         raise DatasetError(f"nothing in '{root}' can be used as a data set of kind {kind}{first}")

@@ -16,6 +16,7 @@ from sise_ort.datasets.dataset import (
     one_of,
     pictures_in,
     read_rows,
+    read_text,
 )
 from sise_ort.errors import DatasetError
 
@@ -25,13 +26,24 @@ NORMAL = "normal"
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Pairs of start (from 1) and length, counted down the columns, left to right."""
+    """Runs of pixels, counted down the columns, left to right.
+
+    Attributes
+    ----------
+    words : str
+        Pairs of start (from 1) and length.
+    file : str
+        Where it stands.
+    line : int
+        From 1.
+    """
 
     words: str
     file: str
     line: int
 
     def runs(self) -> list[tuple[int, int]]:
+        """Read the pairs of start and length; raises UnusableSample where they are none."""
         try:
             numbers = [int(word) for word in self.words.split()]
         except ValueError:
@@ -47,6 +59,7 @@ class RunLengths:
         return pairs
 
     def mask(self, height: int, width: int) -> Truth:
+        """Draw the runs; see `Region.mask`."""
         pairs = self.runs()
         last = sum(pairs[-1]) - 1
         if last > height * width:
@@ -61,19 +74,30 @@ class RunLengths:
 
 
 def read_severstal(root: Path, *, normal: bool = True) -> Dataset:
-    """A folder with train.csv and train_images; one sample per picture and defect class.
+    """Read a folder with train.csv and train_images; one sample per picture and defect class.
 
     Both forms of the file are read: ``ImageId_ClassId,EncodedPixels`` with a row for each of the four classes of every
     picture, and ``ImageId,ClassId,EncodedPixels`` with the defects alone. Classes are "1" to "4".
 
     Parameters
     ----------
-    normal : keep pictures without any defect, as samples of the class "normal" without a truth.
+    root : Path
+        The folder.
+    normal : bool
+        Keep pictures without any defect, as samples of the class "normal" without a truth.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        The folder has another layout.
     """
     file = one_of(root, ["train.csv"], "masks")
     pictures = one_of(root, ["train_images"], "pictures")
-    with file.open(encoding="utf-8-sig") as stream:
-        header = [name.strip() for name in stream.readline().strip().split(",")]
+    header = [name.strip() for name in read_text(file).partition("\n")[0].split(",")]
     joined = header == ["ImageId_ClassId", "EncodedPixels"]
     if not joined and header != ["ImageId", "ClassId", "EncodedPixels"]:
         raise DatasetError(

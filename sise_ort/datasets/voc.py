@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from xml.parsers import expat
+from xml.etree import ElementTree
 
-from sise_ort.datasets.dataset import Box, Dataset, Sample, one_of
+from sise_ort.datasets.dataset import Box, Dataset, Sample, one_of, read_bytes, read_text
 from sise_ort.errors import DatasetError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TAGS = re.compile(
+    rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<(?P<closing>/?)(?P<name>[\w:.-]+)[^<>]*?(?P<empty>/?)>",
+    re.DOTALL,
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Object:
-    """One object of an annotation: its name, box (1-based, inclusive), difficulty, and the line where it begins."""
+    """One object of an annotation.
+
+    Attributes
+    ----------
+    line : int
+        Where it begins.
+    name : str
+        Its class.
+    difficult : bool
+        It is marked as difficult.
+    corners : dict of float
+        Its box by `CORNERS`, counted from 1, the last pixel included.
+    """
 
     line: int
-    name: str = ""
-    difficult: bool = False
-    corners: dict[str, float] | None = None
+    name: str
+    difficult: bool
+    corners: dict[str, float]
 
 
 def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union: bool = True) -> Dataset:
-    """A VOC folder such as VOCdevkit/VOC2007 (or the folder above it); one sample per picture and class.
+    """Read a VOC folder such as VOCdevkit/VOC2007 (or the folder above it); one sample per picture and class.
 
     Parameters
     ----------
-    split : pictures of ImageSets/Main/SPLIT.txt.
-    difficult : keep objects that are marked as difficult.
-    union : the truth is the union of all objects of the class; otherwise every object is a sample of its own.
+    root : Path
+        The folder.
+    split : str
+        Pictures of ImageSets/Main/SPLIT.txt are read.
+    difficult : bool
+        Keep objects that are marked as difficult.
+    union : bool
+        The truth is the union of all objects of the class; otherwise every object is a sample of its own.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        The folder has another layout.
     """
     if not (root / "Annotations").is_dir():
         years = sorted(p.parent for p in root.glob("VOC*/Annotations")) + sorted(
@@ -52,7 +83,7 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
         raise DatasetError(f"'{lists}' has no list '{split}.txt'; it has {there or 'none'}")
     dataset = Dataset("voc", root)
     left_out = 0
-    for line, words in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    for line, words in enumerate(read_text(listing).splitlines(), 1):
         if not words.strip():
             continue
         stem = words.split()[0]
@@ -81,62 +112,91 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
 
 
 def _box(found: Object, size: tuple[int, int] | None, file: str) -> Box:
-    assert found.corners is not None
     c = found.corners
     return Box(c["xmin"] - 1, c["ymin"] - 1, c["xmax"], c["ymax"], size, file, found.line)
 
 
 def _read_annotation(dataset: Dataset, file: Path) -> tuple[tuple[int, int] | None, list[Object]]:
     """The picture's size, None where it is not given, and the objects that can be read; problems are reported."""
-    parser = expat.ParserCreate()
-    tags: list[str] = []
-    words: list[str] = []
-    objects: list[Object] = []
-    size: dict[str, float] = {}
-    bad: dict[int, str] = {}
-
-    def start(tag: str, _: object) -> None:
-        tags.append(tag)
-        words.clear()
-        if tags[1:] == ["object"]:
-            objects.append(Object(parser.CurrentLineNumber))
-
-    def end(tag: str) -> None:
-        text = "".join(words).strip()
-        place = tags[1:]
-        try:
-            if place == ["object", "name"]:
-                objects[-1].name = text
-            elif place == ["object", "difficult"]:
-                objects[-1].difficult = text == "1"
-            elif place[:2] == ["object", "bndbox"] and tag in CORNERS:
-                objects[-1].corners = {**(objects[-1].corners or {}), tag: float(text)}
-            elif place[:1] == ["size"] and tag in ("width", "height"):
-                size[tag] = int(text)
-        except ValueError:
-            bad[objects[-1].line if place[0] == "object" else parser.CurrentLineNumber] = (
-                f"{tag} is '{text}', not a number"
-            )
-        tags.pop()
-        words.clear()
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = words.append
+    data = read_bytes(file)
     try:
-        parser.Parse(file.read_bytes(), True)
-    except expat.ExpatError as error:
-        dataset.report(file, error.lineno, f"it is not XML ({expat.ErrorString(error.code)})")
+        root = _parsed(data)
+    except ElementTree.ParseError as error:
+        words = str(error).split(":")[0]
+        dataset.report(file, getattr(error, "position", (0, 0))[0], f"it is not XML ({words})")
         return None, []
-    whole = []
-    for found in objects:
-        if found.line not in bad and (not found.name or set(found.corners or ()) != set(CORNERS)):
-            bad[found.line] = "an object without " + ("a name" if not found.name else "a whole box")
-        if found.line not in bad:
-            whole.append(found)
-    for line, message in bad.items():
-        dataset.report(file, line, message)
+    except ValueError as error:
+        dataset.report(file, 0, str(error))
+        return None, []
+    lines = _lines_of_objects(data)
+    found = root.findall("object")
+    lines = lines if len(lines) == len(found) else [0] * len(found)
+    whole: list[Object] = []
+    doubtful: set[str] = set()
+    for element, line in zip(found, lines, strict=True):
+        try:
+            whole.append(_object(element, line))
+        except ValueError as error:
+            dataset.report(file, line, str(error))
+            doubtful.add(_words(element.find("name")))
     # An object that cannot be read makes the truth of its class doubtful: the class is left out of this picture.
-    doubtful = {o.name for o in objects if o.line in bad}
-    known = (int(size["height"]), int(size["width"])) if len(size) == 2 and min(size.values()) > 0 else None
-    return known, [o for o in whole if o.name not in doubtful]
+    return _size(dataset, file, root), [o for o in whole if o.name not in doubtful]
+
+
+def _parsed(data: bytes) -> ElementTree.Element:
+    """An annotation's root element.
+
+    Raises
+    ------
+    ValueError : it declares a document type, whose entities may fill the memory, or is not in an encoding like UTF-8.
+    """
+    if b"\0" in data:
+        raise ValueError("it is not XML in UTF-8")
+    if re.search(rb"<!(?:DOCTYPE|ENTITY)", data, re.IGNORECASE):
+        raise ValueError("it declares a document type (DOCTYPE), which is not read")
+    return ElementTree.fromstring(data)
+
+
+def _lines_of_objects(data: bytes) -> list[int]:
+    """Lines on which the root's children <object> begin."""
+    lines, depth = [], 0
+    for tag in _TAGS.finditer(data):
+        if tag["name"] is None:
+            continue
+        if tag["closing"]:
+            depth -= 1
+            continue
+        if depth == 1 and tag["name"] == b"object":
+            lines.append(data.count(b"\n", 0, tag.start()) + 1)
+        depth += not tag["empty"]
+    return lines
+
+
+def _object(element: ElementTree.Element, line: int) -> Object:
+    name = _words(element.find("name"))
+    corners = {}
+    for corner in CORNERS:
+        found = element.find(f"bndbox/{corner}")
+        if found is None or not name:
+            raise ValueError("an object without " + ("a whole box" if name else "a name"))
+        try:
+            corners[corner] = float(_words(found))
+        except ValueError:
+            raise ValueError(f"{corner} is '{_words(found)}', not a number") from None
+    return Object(line, name, _words(element.find("difficult")) == "1", corners)
+
+
+def _size(dataset: Dataset, file: Path, root: ElementTree.Element) -> tuple[int, int] | None:
+    height, width = _words(root.find("size/height")), _words(root.find("size/width"))
+    if not height or not width:
+        return None
+    try:
+        size = int(height), int(width)
+    except ValueError:
+        dataset.report(file, 0, f"its size is {width} × {height}, not whole numbers")
+        return None
+    return size if min(size) > 0 else None
+
+
+def _words(element: ElementTree.Element | None) -> str:
+    return (element.text or "").strip() if element is not None else ""
