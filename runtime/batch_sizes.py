@@ -54,7 +54,7 @@ def measure(
     ------
     OutOfMemoryError : there is not even memory for one mask.
     """
-    from sise_ort.runtime.model import Pick
+    from sise_ort.runtime.extracted import Pick
 
     spec = model.manifest.input
     rng = np.random.default_rng(0)

@@ -108,5 +108,5 @@ class Batching:
 
     def free(self) -> None:
         """Give the tensors back."""
-        self.masks = self.masked = None
+        del self.masks, self.masked
         self.answers = {}

@@ -6,33 +6,73 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import stat
 import sys
+import tempfile
 from pathlib import Path
+
+import platformdirs
 
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import OutputError
-from sise_ort.runtime.providers import version
 
 
 def cache_folder() -> Path:
-    """$SISE_ORT_CACHE, or sise-ort in the user's cache folder."""
+    """$SISE_ORT_CACHE, or sise-ort in the user's cache folder, or in the temporary one where there is no home."""
     folder = os.environ.get("SISE_ORT_CACHE")
-    if not folder:
-        folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sise-ort")
-    return Path(folder)
+    if folder:
+        return Path(folder)
+    try:
+        found = platformdirs.user_cache_path("sise-ort", appauthor=False)
+        if found.is_absolute():  # "~/.cache" stays as it is where nobody knows the home
+            return found
+    except (OSError, RuntimeError, KeyError):
+        pass
+    return _in_temporary_folder()
 
 
-def tensorrt_options(manifest: Manifest) -> dict[str, str]:
+def _in_temporary_folder() -> Path:
+    """A folder among everybody's temporary files that only this user can write to.
+
+    Raises
+    ------
+    OutputError
+        Somebody else made it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else -1
+    folder = Path(tempfile.gettempdir()) / f"sise-ort-{user}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700)
+    try:
+        there = folder.lstat()
+    except OSError:  # it cannot be made: whoever writes to it hears so
+        return folder
+    if not stat.S_ISDIR(there.st_mode) or (user >= 0 and (there.st_uid != user or there.st_mode & 0o022)):
+        raise OutputError(f"'{folder}' belongs to somebody else; set SISE_ORT_CACHE to a folder of your own")
+    return folder
+
+
+def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
     """Options of onnxruntime's TensorRT provider for `predict`: the bundle's precision, and where its engines are kept.
 
+    Parameters
+    ----------
+    manifest : Manifest
+        The bundle's.
+    onnxruntime : str
+        Version of onnxruntime.
+
+    Notes
+    -----
     Building an engine takes minutes; one is good for the same bundle, GPU, driver, TensorRT and onnxruntime only, so that
     each combination has a folder of its own.
 
     Raises
     ------
-    OutputError : the folder cannot be made.
+    OutputError
+        The folder cannot be made.
     """
-    parts = (bundle_digest(manifest), *gpu(), tensorrt_version(), version())
+    parts = (bundle_digest(manifest), *gpu(), tensorrt_version(), onnxruntime)
     folder = cache_folder() / "tensorrt" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,68 +10,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import PHASES, Manifest, bundle_digest, read_bundle
-from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError
+from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle, signature
+from sise_ort.errors import ClosedError, OutOfMemoryError
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, Turns
-from sise_ort.runtime.cache import tensorrt_options
+from sise_ort.runtime.extracted import Extracted, Pick, Sketch
+from sise_ort.runtime.limits import Limits
+from sise_ort.runtime.opening import Opening, give_memory_back, require_fitting
 from sise_ort.runtime.pace import Pace
-from sise_ort.runtime.providers import Provider, Rows, Session, Tensor, version
-
-BATCH_PIXELS = {"cpu": 8 * 224 * 224, "cuda": 64 * 224 * 224}
-"""Pixels of one default batch; on a CPU larger ones only cost memory."""
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What one forward and K backward passes gave.
-
-    scores : float32 [classes]; pooled_gradients : per block [K, N_b]; spans : per block [N_b];
-    features, gradients : per block, tensors [1, N_b, h, w] and [K, N_b, h, w] on the device.
-    """
-
-    scores: NDArray[np.float32]
-    pooled_gradients: list[NDArray[np.float32]]
-    spans: list[NDArray[np.float32]]
-    features: list[Tensor]
-    gradients: list[Tensor]
-
-
-@dataclass(frozen=True)
-class Pick:
-    """Feature maps [1, N, h, w] of one block of a picture, and which of them are meant."""
-
-    image: Tensor
-    maps: Tensor
-    index: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
-
-    cells : float32 [M, R, C] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, R, C], at least 0.
-    pixels : of the network input.
-    """
-
-    cells: NDArray[np.float32]
-    extent: NDArray[np.float32]
-    texture: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-    pixels: int
+from sise_ort.runtime.providers import Graph, Provider, Rows, Session, Tensor, version
 
 
 class BundleModel:
-    """The phases of one bundle on one provider.
+    """The phases of one bundle on one provider; pickled, it is opened again where it arrives.
 
     Parameters
     ----------
-    folder : the bundle.
-    provider : "auto", "cpu", "cuda" or "tensorrt".
-    batch_size : network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the
-        picture's size. 1 where the bundle takes no more.
-    threads : CPU threads per session; None takes all cores.
-    provider_options : of onnxruntime's GPU provider, for `predict`; see `Provider`.
+    bundle : str, Path or Bundle
+        The bundle's folder, which is read once, or a bundle that was read.
+    provider : str
+        "auto", "cpu", "cuda" or "tensorrt".
+    batch_size : int or None
+        Network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the picture's
+        size. 1 where the bundle takes no more.
+    threads : int or None
+        CPU threads per session; None takes all cores.
+    provider_options : mapping or None
+        Options of onnxruntime's GPU provider for `predict`; see `Provider`.
+    limits : Limits or None
+        What loading and each run may take; None takes the defaults.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the bundle was read; nothing is read from it again.
+    manifest : Manifest
+        The bundle's facts.
+    digest : str
+        SHA-256 of the whole bundle as it was loaded.
 
     Raises
     ------
@@ -81,22 +56,26 @@ class BundleModel:
 
     def __init__(
         self,
-        folder: str | Path,
+        bundle: str | Path | Bundle,
         provider: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
         provider_options: Mapping[str, object] | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.folder = Path(folder)
-        self.manifest: Manifest = read_bundle(self.folder)
-        self.provider = Provider(provider, threads, provider_options)
+        limits = limits or Limits()
+        self.provider = Provider(provider, threads, provider_options, limits)
+        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
+        self.folder = self._bundle.folder
+        self.manifest: Manifest = self._bundle.manifest
+        self.digest = bundle_digest(self.manifest)
+        self._opening = Opening(
+            self.folder.absolute(), provider, batch_size, threads, provider_options, limits, self.digest
+        )
         spec = self.manifest.input
-        if batch_size is not None and (
-            isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-        ):
-            raise ParameterError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
-        default = max(1, BATCH_PIXELS[self.provider.device] // (spec.height * spec.width))
+        require_fitting(self.manifest, known if batch_size is None else batch_size)
+        default = max(1, self.provider.spec.batch_pixels // (spec.height * spec.width))
         self.batch_size_is = "given" if batch_size else "measured" if known else "default"
         self._sessions: dict[str, Session] = {}
         self._closed = False
@@ -106,6 +85,10 @@ class BundleModel:
         self._batching = Batching(self.manifest, self.provider, batch_size or known or default)
         self.pace = Pace()
         self.notes: tuple[str, ...] = ()
+        give_memory_back()
+
+    def __reduce__(self) -> tuple[Callable[[Opening], BundleModel], tuple[Opening]]:
+        return Opening.open, (self._opening,)
 
     @property
     def batch_size(self) -> int:
@@ -124,6 +107,7 @@ class BundleModel:
             self._closed = True
             self._sessions.clear()
             self._batching.free()
+            self._bundle = self._bundle.without(self._bundle.graphs)
 
     def require_open(self) -> None:
         """Raise ClosedError after `close`."""
@@ -146,10 +130,15 @@ class BundleModel:
         """A phase's session; optional phases are opened when they are first needed."""
         self.require_open()
         if phase not in self._sessions:
-            own = tensorrt_options(self.manifest) if self.provider.name == "tensorrt" else None
-            self._sessions[phase] = self.provider.session(
-                self.folder / f"{phase}.onnx", phase=phase, options=own
+            graph = Graph(
+                phase,
+                bytes(self._bundle.contents[f"{phase}.onnx"]),
+                self._bundle.weights(phase),
+                signature(self.manifest, phase),
             )
+            options = self.provider.spec.bundle_options(self.manifest, version())
+            self._sessions[phase] = self.provider.session(graph, options if phase == "predict" else None)
+            self._bundle = self._bundle.without(self._sessions)
         return self._sessions[phase]
 
     @property
@@ -230,7 +219,7 @@ class BundleModel:
                 {"image": image, "masks": Rows(batch.masks, first, count)},
                 into={"masked": Rows(batch.masked, first, count)},
             )
-        count = self.batch_size if self.provider.device == "cuda" else filled
+        count = self.batch_size if self.provider.spec.pads else filled
         self._session("predict").run(
             {"masked": Rows(batch.masked, 0, count)},
             into={name: Rows(tensor, 0, count) for name, tensor in batch.answers.items()},
@@ -268,7 +257,7 @@ class BundleModel:
     def padded(self, masks: int) -> int:
         """Network inputs that N masks take, padding of the last batch included."""
         size = self.batch_size
-        return -(-masks // size) * size if self.provider.device == "cuda" else masks
+        return -(-masks // size) * size if self.provider.spec.pads else masks
 
     def score(
         self, image: Tensor, masks: NDArray[np.float32]
@@ -320,7 +309,11 @@ class BundleModel:
         return fetched["scores"][0], fetched["saliency"], fetched["total"]
 
     def _in_batches(
-        self, phase: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], image: Tensor = None
+        self,
+        phase: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        image: Tensor | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
         """Run a phase on arrays of n rows each, batch by batch; with an image, the first input is masks for it.
 
@@ -329,7 +322,7 @@ class BundleModel:
         parts = []
         first, count = next(iter(inputs)), len(next(iter(inputs.values())))
         size = self.batch_size
-        pad = self.provider.device == "cuda" and count > size
+        pad = self.provider.spec.pads and count > size
         for start in range(0, max(count, 1), size):
             fed: dict[str, Any] = {name: rows[start : start + size] for name, rows in inputs.items()}
             rows = len(fed[first])
@@ -360,7 +353,7 @@ class BundleModel:
         """What the record of an explanation says about the bundle and the machine's part in it."""
         return {
             "bundle": self.manifest.name,
-            "bundle_sha256": bundle_digest(self.manifest),
+            "bundle_sha256": self.digest,
             "provider": self.provider.name,
             "onnxruntime": version(),
             "batch_size": self.batch_size,

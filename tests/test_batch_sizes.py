@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import sise_ort
 from sise_ort.cli.main import main
-from sise_ort.errors import OutOfMemoryError
+from sise_ort.errors import BundleError, OutOfMemoryError
 from sise_ort.runtime import batch_sizes
 from sise_ort.runtime.batch_sizes import Curve, cache_file, measure, measured_batch_size, remember
 from sise_ort.runtime.model import BundleModel
@@ -89,7 +89,7 @@ def test_other_errors_are_not_taken_for_it(
 
     session = explainer.model._sessions["predict"]._session
     monkeypatch.setattr(session, "run_with_iobinding", broken)
-    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+    with pytest.raises(BundleError, match=r"predict\.onnx failed.*EXECUTION_FAILED"):
         explainer.explain(frame)
     assert explainer.model.batch_size == 4
 

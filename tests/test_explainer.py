@@ -170,7 +170,7 @@ def test_providers(tiny_bundle: Path) -> None:
 
 def test_a_provider_that_falls_back_is_an_error(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime claims CUDA and then runs on the CPU, as it does where libraries are missing."""
-    from sise_ort.runtime import providers
+    from sise_ort.runtime.providers import provider as providers
 
     opened = providers.ort.InferenceSession
     monkeypatch.setattr(
@@ -194,7 +194,7 @@ def test_a_program_with_an_arena_of_its_own(
     tiny_bundle: Path, frame: Any, explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime 1.18 refuses a second shared arena; sessions then use the first."""
-    from sise_ort.runtime import providers
+    from sise_ort.runtime.providers import provider as providers
 
     def refuse(words: str) -> Any:
         def register(*_: Any) -> None:

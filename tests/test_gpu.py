@@ -12,10 +12,11 @@ import pytest
 import sise_ort
 from sise_ort.bundle import PHASES, read_bundle
 from sise_ort.errors import OutputError, ParameterError
-from sise_ort.runtime import batch_sizes, cache, providers
+from sise_ort.runtime import batch_sizes, cache
 from sise_ort.runtime.batch_sizes import key
 from sise_ort.runtime.cache import cache_folder, gpu, tensorrt_options, tensorrt_version
-from sise_ort.runtime.providers import PROVIDERS, Provider, Session
+from sise_ort.runtime.providers import PROVIDERS, Graph, Provider, Session
+from sise_ort.runtime.providers import provider as providing
 
 
 class Copies:
@@ -25,7 +26,7 @@ class Copies:
         self.up: dict[str, list[int]] = {}
         self.down: dict[str, list[int]] = {}
         model = explainer.model
-        for phase in (*PHASES, "sketch"):
+        for phase in PHASES:
             session = model._session(phase)
             monkeypatch.setattr(session, "run", self._recorded(phase, session.run))
         tensor = model.provider.tensor
@@ -109,8 +110,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     class Opened:
         def __init__(self, model: Any, options: Any, providers: list[Any], **_: Any) -> None:
             self.names = [p if isinstance(p, str) else p[0] for p in providers]
-            if not isinstance(model, bytes):
-                asked.append((Path(model).stem, dict(p for p in providers if not isinstance(p, str))))
+            if model in (b"extract", b"mask", b"predict"):
+                asked.append((model.decode(), dict(p for p in providers if not isinstance(p, str))))
 
         def get_providers(self) -> list[str]:
             return self.names
@@ -120,30 +121,34 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
         get_outputs = get_inputs
 
-    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: list(PROVIDERS.values()))
-    monkeypatch.setattr(providers.ort, "InferenceSession", Opened)
+    monkeypatch.setattr(providing.ort, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(providing.ort, "InferenceSession", Opened)
     yield asked
+
+
+def graph(phase: str) -> Graph:
+    return Graph(phase, phase.encode())
 
 
 def test_options_of_cuda(opened: list[Any]) -> None:
     """Gradients are never computed in TF32; predict's own options stand over ours."""
     provider = Provider("cuda", options={"use_tf32": 0, "prefer_nhwc": 1})
-    provider.session(Path("extract.onnx"), phase="extract")
-    provider.session(Path("predict.onnx"), phase="predict")
+    provider.session(graph("extract"))
+    provider.session(graph("predict"))
     (_, extract), (_, predict) = opened
     ours = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
     assert extract == {PROVIDERS["cuda"]: {**ours, "use_tf32": "0"}}
     assert predict == {PROVIDERS["cuda"]: {**ours, "use_tf32": "0", "prefer_nhwc": "1"}}
     opened.clear()
-    Provider("cuda").session(Path("predict.onnx"), phase="predict")
+    Provider("cuda").session(graph("predict"))
     assert opened[0][1][PROVIDERS["cuda"]]["use_tf32"] == "1"
 
 
 def test_options_of_tensorrt(opened: list[Any]) -> None:
     """Only predict runs on TensorRT."""
     provider = Provider("tensorrt", options={"trt_builder_optimization_level": 5})
-    provider.session(Path("mask.onnx"), phase="mask")
-    provider.session(Path("predict.onnx"), phase="predict", options={"trt_engine_cache_enable": "1"})
+    provider.session(graph("mask"))
+    provider.session(graph("predict"), options={"trt_engine_cache_enable": "1"})
     (_, mask), (_, predict) = opened
     assert list(mask) == [PROVIDERS["cuda"]]
     assert predict[PROVIDERS["tensorrt"]] == {
@@ -164,9 +169,12 @@ def test_options_of_tensorrt(opened: list[Any]) -> None:
 )
 def test_cuda_graphs_are_noticed(opened: list[Any], options: dict[str, Any], recorded: bool) -> None:
     """Else onnxruntime would record every run as the same graph."""
-    session = Provider("cuda", options=options).session(Path("predict.onnx"), phase="predict")
-    assert (session._run_options(3) is not None) is recorded
-    assert not recorded or session._run_options(3).get_run_config_entry("gpu_graph_id") == "3"
+    session = Provider("cuda", options=options).session(graph("predict"))
+    if recorded:
+        assert session._run_options(3).get_run_config_entry("gpu_graph_id") == "3"
+    else:
+        with pytest.raises(RuntimeError, match="gpu_graph_id"):
+            session._run_options(3).get_run_config_entry("gpu_graph_id")
     if options:
         assert opened[0][1][PROVIDERS["cuda"]]["enable_cuda_graph"] in ("0", "1", "true")
 
@@ -183,7 +191,7 @@ def test_runs_that_may_be_recorded(tiny_bundle: Path, frame: Any, monkeypatch: p
     explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=4)
     model, told = explainer.model, []
     session = model._session("predict")
-    recording = Session(session._session, "cpu", cuda_graphs=True)
+    recording = Session(session._session, "cpu", providing.ort.RunOptions, cuda_graphs=True)
     run = recording._session.run_with_iobinding
     monkeypatch.setitem(model._sessions, "predict", recording)
     monkeypatch.setattr(
@@ -210,16 +218,17 @@ def test_engines_are_kept_apart(tiny_bundle: Path, monkeypatch: pytest.MonkeyPat
     manifest = sise_ort.load(tiny_bundle, provider="cpu").manifest
     folders = set()
     for name, value in (
-        ("version", "1.31"),
-        ("version", "1.32"),
+        ("", "1.31"),
+        ("", "1.32"),
         ("tensorrt_version", "101300"),
         ("gpu", ("NVIDIA H200", "13000")),
         ("gpu", ("NVIDIA H200", "13010")),
         ("gpu", ("Orin", "13010")),
         ("bundle_digest", "another"),
     ):
-        monkeypatch.setattr(cache, name, lambda *_, value=value: value)
-        options = tensorrt_options(manifest)
+        if name:
+            monkeypatch.setattr(cache, name, lambda *_, value=value: value)
+        options = tensorrt_options(manifest, "1.32" if name else str(value))
         folder = Path(options["trt_engine_cache_path"])
         assert folder.is_dir() and folder.parent == cache_folder() / "tensorrt"
         assert options["trt_engine_cache_enable"] == "1" and options["trt_fp16_enable"] == "0"
@@ -233,7 +242,7 @@ def test_a_cache_that_cannot_be_made(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SISE_ORT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(OutputError, match=r"cannot keep TensorRT's engines.*SISE_ORT_CACHE names another"):
-        tensorrt_options(sise_ort.load(tiny_bundle, provider="cpu").manifest)
+        tensorrt_options(sise_ort.load(tiny_bundle, provider="cpu").manifest, "1.32")
 
 
 def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:

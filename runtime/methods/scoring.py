@@ -15,8 +15,9 @@ from sise_ort.errors import FrameError
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.weights import mask_weights
 from sise_ort.readouts import Outputs
+from sise_ort.runtime.extracted import Pick
 from sise_ort.runtime.methods.method import Progress
-from sise_ort.runtime.model import BundleModel, Pick
+from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
 Passed = TypeVar("Passed")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sise_ort.formulas.scaling import FLAT
 from sise_ort.formulas.selection import select_maps
 from sise_ort.readouts import Outputs, Question, values
+from sise_ort.runtime.extracted import Extracted
 from sise_ort.runtime.methods.method import Attribution, Attributions, Progress, require_finite
 from sise_ort.runtime.methods.scoring import Job, Masks
-from sise_ort.runtime.model import BundleModel, Extracted
+from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
 

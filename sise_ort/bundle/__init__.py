@@ -17,6 +17,7 @@ from sise_ort.bundle.format import (
     bundle_digest,
     json_schema,
 )
+from sise_ort.bundle.phases import DTYPES, Shape, Signature, signature
 from sise_ort.bundle.reading import (
     Bundle,
     check_graphs,
@@ -29,6 +30,7 @@ from sise_ort.bundle.reading import (
 from sise_ort.heads import Head
 
 __all__ = [
+    "DTYPES",
     "FORMAT",
     "FORMAT_VERSION",
     "MANIFEST",
@@ -42,6 +44,8 @@ __all__ = [
     "Layer",
     "Manifest",
     "Preprocessing",
+    "Shape",
+    "Signature",
     "bundle_digest",
     "check_graphs",
     "file_sha256",
@@ -50,4 +54,5 @@ __all__ = [
     "parse_manifest",
     "read_bundle",
     "read_manifest",
+    "signature",
 ]

@@ -24,6 +24,10 @@ BITS = {
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4,
 }  # fmt: skip
 """Bits of an element by ONNX's number of its type; texts (8) are not taken."""
+NUMPY_TYPES = {
+    1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4", 13: "<u8",
+}  # fmt: skip
+"""Types of weights that may stand outside of the file."""
 FLOAT, UINT8, INT64 = 1, 2, 7
 
 
@@ -258,6 +262,10 @@ def _external(
     walk: _Walk, name: str, dtype: int, shape: tuple[int, ...], size: int, outside: Mapping[str, str]
 ) -> ExternalTensor:
     file = outside.get("location", "")
+    if dtype not in NUMPY_TYPES:
+        raise GraphError(
+            f"has a weight '{name[:80]}' outside of the file whose type ({dtype}) must stand inside"
+        )
     if file not in walk.sizes:
         raise GraphError(f"takes weights from '{file[:80]}', which is no file of the bundle")
     unknown = set(outside) - {"location", "offset", "length", "checksum"}

@@ -6,16 +6,20 @@ A bundle is refused by name when it is missing, damaged, foreign, half-copied, o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from sise_ort.bundle.format import (
     FORMAT,
@@ -26,7 +30,7 @@ from sise_ort.bundle.format import (
     WEIGHTS,
     Manifest,
 )
-from sise_ort.bundle.graphs import GraphError, GraphFacts, read_graph
+from sise_ort.bundle.graphs import NUMPY_TYPES, GraphError, GraphFacts, read_graph
 from sise_ort.bundle.phases import require_signature, signature
 from sise_ort.errors import BundleError
 
@@ -58,6 +62,24 @@ class Bundle:
     manifest: Manifest
     contents: Mapping[str, memoryview] = field(repr=False)
     graphs: Mapping[str, GraphFacts] = field(repr=False)
+
+    def weights(self, phase: str) -> dict[str, NDArray[Any]]:
+        """Values of a graph's weights that stand outside of its file, by name; views of `contents`."""
+        return {
+            tensor.name: np.frombuffer(
+                self.contents[tensor.file][tensor.offset : tensor.offset + tensor.length],
+                NUMPY_TYPES[tensor.dtype],
+            ).reshape(tensor.shape)
+            for tensor in self.graphs[phase].external
+        }
+
+    def without(self, phases: Iterable[str]) -> Bundle:
+        """The same without the contents that none of the other graphs needs."""
+        left = [phase for phase in self.graphs if phase not in set(phases)]
+        needed = {f"{phase}.onnx" for phase in left}
+        needed |= {tensor.file for phase in left for tensor in self.graphs[phase].external}
+        kept = {name: content for name, content in self.contents.items() if name in needed}
+        return dataclasses.replace(self, contents=kept)
 
 
 class _Changed(Exception):

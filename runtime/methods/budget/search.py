@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.readouts import Outputs
+from sise_ort.runtime.extracted import Pick, Sketch
 from sise_ort.runtime.methods.budget.fusion import DrawnMaps
 from sise_ort.runtime.methods.budget.limits import Allowance, Budget
 from sise_ort.runtime.methods.budget.process import MaskProcess
 from sise_ort.runtime.methods.method import Call
 from sise_ort.runtime.methods.scoring import Masks, require_finite_answers
 from sise_ort.runtime.methods.selection import Selection
-from sise_ort.runtime.model import Pick, Sketch
 
 PAIRS = 8
 """Draws of the confidences that are not known, each with its mirror image."""

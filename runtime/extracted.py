@@ -1,0 +1,49 @@
+"""What a bundle's phases give and take besides arrays: feature maps with their gradients, and which of them to score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sise_ort.runtime.session import Tensor
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What one forward and K backward passes gave.
+
+    scores : float32 [classes]; pooled_gradients : per block [K, N_b]; spans : per block [N_b];
+    features, gradients : per block, tensors [1, N_b, h, w] and [K, N_b, h, w] on the device.
+    """
+
+    scores: NDArray[np.float32]
+    pooled_gradients: list[NDArray[np.float32]]
+    spans: list[NDArray[np.float32]]
+    features: list[Tensor]
+    gradients: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Feature maps [1, N, h, w] of one block of a picture, and which of them are meant."""
+
+    image: Tensor
+    maps: Tensor
+    index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
+
+    cells : float32 [M, R, C] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, R, C], at least 0.
+    pixels : of the network input.
+    """
+
+    cells: NDArray[np.float32]
+    extent: NDArray[np.float32]
+    texture: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    pixels: int

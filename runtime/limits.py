@@ -1,0 +1,145 @@
+"""Limits of loading a bundle and of running its graphs: seconds and bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sise_ort.errors import ParameterError, option
+
+GRANULARITY = 0.5
+"""Seconds between two looks at the runs in progress."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What loading a bundle, and each run of one of its graphs, may take.
+
+    Parameters
+    ----------
+    load_seconds : float
+        Seconds of opening one graph, for versions of onnxruntime that can be stopped.
+    load_memory : int or None
+        Bytes of the bundle's files together, and of each tensor that its graphs declare; None takes three quarters of
+        the machine's memory. Of an untrusted bundle, what its first loading and running may allocate altogether.
+    run_seconds : float
+        Seconds of one run of a graph. It ends at the next operator, within about a second; an operator that is running
+        is not interrupted.
+
+    Raises
+    ------
+    ParameterError
+        A limit is not positive.
+    """
+
+    load_seconds: float = 600.0
+    load_memory: int | None = None
+    run_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("load_seconds", "run_seconds", "load_memory"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+            if not (number and value > 0) and not (value is None and name == "load_memory"):
+                raise ParameterError(f"{option('limits')} has {name} {value!r}; it must be a positive number")
+
+    @property
+    def bytes(self) -> int:
+        """`load_memory`, or three quarters of the machine's memory."""
+        return int(self.load_memory or memory_of_machine() * 3 // 4)
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine, or the container that we are in, has."""
+    found = 1 << 40
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found = min(found, int(Path(file).read_text()))
+    return found
+
+
+class Watch:
+    """Calls a function when something has taken too long; one thread looks at all of them, twice a second.
+
+    Notes
+    -----
+    The thread is a daemon, and is started anew in a process that was forked.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as a process that was forked must: its parent's threads are not in it."""
+        self._changed = threading.Condition()
+        self._running: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._started = False
+        self._asleep = False
+
+    @contextlib.contextmanager
+    def limit(self, seconds: float, stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+        """Call `stop` once, from another thread, if the block takes longer.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it may take; infinity for any time.
+        stop : callable
+            Makes the block end.
+
+        Yields
+        ------
+        callable
+            Whether `stop` was called.
+        """
+        stopped = False
+
+        def run_out() -> None:
+            nonlocal stopped
+            stopped = True
+            stop()
+
+        key = object()
+        if seconds < math.inf:
+            with self._changed:
+                if not self._started:
+                    threading.Thread(target=self._look, name="sise-ort limits", daemon=True).start()
+                    self._started = True
+                self._running[key] = self._clock() + seconds, run_out
+                if self._asleep:
+                    self._changed.notify()
+        try:
+            yield lambda: stopped
+        finally:
+            with self._changed:
+                self._running.pop(key, None)
+
+    def _look(self) -> None:
+        idle = 0
+        while True:
+            with self._changed:
+                idle = 0 if self._running else idle + 1
+                # while runs follow each other it looks by itself, so that starting one wakes nobody
+                self._asleep = idle >= 10
+                self._changed.wait(None if self._asleep else GRANULARITY)
+                self._asleep = False
+                now = self._clock()
+                late = [key for key, (end, _) in self._running.items() if end <= now]
+                calls = [self._running.pop(key)[1] for key in late]
+            for call in calls:
+                call()
+
+
+WATCH = Watch()
+"""The process's watch over loading and running."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WATCH.forget)
