@@ -15,9 +15,24 @@ from sise_ort.runtime.evaluation.summary import Line, Summary
 def write_plots(summary: Summary, folder: Path) -> list[Path]:
     """Write metric_against_seconds.png, and mu.png where SISE was run with several μ.
 
+    Parameters
+    ----------
+    summary : Summary
+        What is plotted.
+    folder : Path
+        Where to write.
+
+    Returns
+    -------
+    list of Path
+        The files; none where no heat map was judged.
+
     Raises
     ------
-    ImportError : matplotlib is not installed.
+    ImportError
+        matplotlib is not installed.
+    OutputError
+        A file cannot be written.
     """
     import matplotlib
 
@@ -39,20 +54,25 @@ def write_plots(summary: Summary, folder: Path) -> list[Path]:
 
 
 def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
-    """One panel per metric, methods numbered as in the legend; better is always up."""
+    """Draw one panel per metric, methods numbered as in the legend, SISE in a colour of its own; better is up."""
+    from matplotlib import ticker
+
     columns = min(3, len(shown) + 1)
     rows = -(-(len(shown) + 1) // columns)  # the last place is the legend's
     figure, axes = plt.subplots(rows, columns, figsize=(3.9 * columns, 2.9 * rows), squeeze=False)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
-    words = [f"{i}  {line.title}" for i, line in enumerate(lines, 1)]
-    axes.flat[len(shown)].text(0, 1, "\n".join(words), va="top", fontsize=8, linespacing=1.5)
+    for place, line in enumerate(lines):
+        height = 1 - place / max(len(lines), 12)
+        axes.flat[len(shown)].text(
+            0, height, f"{place + 1}  {line.title}", va="top", fontsize=8, color=_color(line)
+        )
     for axis, metric in zip(axes.flat, shown, strict=False):
         for number, line in enumerate(lines):
             value = line.metrics[metric]
             if not value.n:
                 continue
-            color = SERIES[0] if line.method == "sise" else SERIES[1]
+            color = _color(line)
             error = [[value.mean - value.low], [value.high - value.mean]]
             axis.errorbar(line.seconds, value.mean, yerr=error, fmt="o", ms=4, color=color, lw=1, alpha=0.55)
             axis.annotate(
@@ -63,17 +83,26 @@ def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
                 color=color,
             )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(alpha=0.25)
         axis.set_title(METRICS[metric].title + ("" if METRICS[metric].higher else " (lower is better)"))
         if not METRICS[metric].higher:
             axis.invert_yaxis()
-        axis.set_xlabel("seconds per picture")
+        axis.set_xlabel("seconds per picture (median)")
+    for row in axes:
+        row[0].set_ylabel("per cent")
     figure.tight_layout()
     return figure
 
 
+def _color(line: Line) -> str:
+    return SERIES[0] if line.method == "sise" else SERIES[1]
+
+
 def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
-    """Left the metrics, right the price, by μ; Ada-SISE stands at the right edge."""
+    """Draw the metrics by μ on the left and the price on the right; Ada-SISE stands at the right edge."""
     numbers = sorted(
         (line for line in lines if isinstance(line.mu, float)), key=lambda line: float(line.mu or 0)
     )
@@ -100,6 +129,7 @@ def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
         right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 6), fontsize=8)
     right.set_title("seconds per picture by μ")
     right.set_ylim(0, 1.15 * max(line.seconds for line in ordered))
+    left.margins(x=0.12)
     right.margins(x=0.2)
     for axis in (left, right):
         axis.set_xticks(places, names)

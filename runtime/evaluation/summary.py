@@ -163,15 +163,20 @@ def interval(values: NDArray[np.float64], n: int) -> Interval:
 
 
 def left_out(summary: Summary) -> list[str]:
-    """Which metrics miss pictures, because the map or the truth is empty."""
-    found: dict[tuple[str, int], list[str]] = {}
+    """Say which metrics miss pictures, because the map or the truth is empty; once where all methods share it."""
+    found: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     for line in summary.lines:
+        by_count: dict[int, list[str]] = {}
         for metric, value in line.metrics.items():
             if value.left_out:
-                found.setdefault((line.title, value.left_out), []).append(METRICS[metric].title)
+                by_count.setdefault(value.left_out, []).append(METRICS[metric].title)
+        for count, titles in by_count.items():
+            found.setdefault((count, tuple(titles)), []).append(line.title)
+    everyone = len(summary.lines)
     return [
-        f"{title}: {count} of the pictures have no {', '.join(metrics)} (no truth, an empty map, or no probability)"
-        for (title, count), metrics in found.items()
+        f"{'all methods' if len(methods) == everyone > 1 else ', '.join(methods)}: {count} of the pictures have no "
+        f"{', '.join(titles)} (no truth, an empty map, or no probability)"
+        for (count, titles), methods in found.items()
     ]
 
 
