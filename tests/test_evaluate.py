@@ -136,7 +136,7 @@ def test_what_is_written(evaluated: Path, pictures: Path) -> None:
     markdown = (evaluated / "summary.md").read_text()
     assert (
         "| Grad-CAM | 8 |" in markdown
-        and "SISE, μ = 0: 1 of the pictures have no EBPG, mIoU, Bbox" in markdown
+        and "- all methods: 1 of the pictures have no EBPG, mIoU, Bbox" in markdown
     )
     page = (evaluated / "index.html").read_text()
     assert page.count("<figure>") == 8 * 7 and "ant/cut.png" in page
@@ -571,7 +571,7 @@ def test_raw_scores_have_no_drop(tiny_onnx: Path, pictures: Path, tmp_path: Path
         (["--set", "sise.mu=0.5"], "--mu and --set mu= contradict each other"),
         (["--passes", "8", "--set", "sise.passes=9"], "--passes and --set passes= contradict each other"),
         (["--methods", "rise"], "--mu is for method sise"),
-        (["--passes", "many"], "--passes 'many' is not a whole number of at least 0"),
+        (["--passes", "many"], "passes is 'many'; it must be a whole number"),
         (["--steps", "1000000"], "1000000 is not in the range"),
         (["--gallery", "-1"], "-1 is not in the range"),
         (["--workers", "1000000"], "--workers 1000000 is not a whole number from 1 to"),
