@@ -147,7 +147,9 @@ def test_never_overwrites_unasked(tmp_path: Path, tiny_onnx: Path) -> None:
     target = tmp_path / "t.sise"
     sise_ort.export(tiny_onnx, target, **OPTIONS)
     before = {p.name: p.read_bytes() for p in target.iterdir()}
-    with pytest.raises(ExportError, match="exists already; pass --force"):
+    with pytest.raises(
+        ExportError, match="exists already; pass force=True to overwrite it, or another name as bundle="
+    ):
         sise_ort.export(tiny_onnx, target, normalize="none")
     assert before == {p.name: p.read_bytes() for p in target.iterdir()}
     sise_ort.export(tiny_onnx, target, normalize="none", force=True)
@@ -187,10 +189,12 @@ def test_full_disk_and_interruption_leave_nothing(
 
 
 def test_read_only_folder(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: Any) -> str:
+    def refuse(*_: Any) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # who runs tests as root may write anywhere
+    monkeypatch.setattr(
+        "sise_ort.exporter.writing._held_folder", refuse
+    )  # who runs tests as root may write anywhere
     with pytest.raises(OutputError, match=r"cannot write to .*: Permission denied"):
         sise_ort.export(tiny_onnx, tmp_path / "t.sise", **OPTIONS)
 

@@ -25,6 +25,7 @@ from sise_ort.bundle.reading import (
     open_bundle,
     parse_manifest,
     read_bundle,
+    read_files,
     read_manifest,
 )
 from sise_ort.heads import Head
@@ -53,6 +54,7 @@ __all__ = [
     "open_bundle",
     "parse_manifest",
     "read_bundle",
+    "read_files",
     "read_manifest",
     "signature",
 ]

@@ -166,6 +166,25 @@ def check_graphs(
     return found
 
 
+def read_files(folder: Path, names: Iterable[str]) -> dict[str, memoryview]:
+    """Read files of a folder into memory.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    names : iterable of str
+        Regular files in it.
+
+    Returns
+    -------
+    dict of str to memoryview
+        Their bytes, by name.
+    """
+    with _opened(folder) as place:
+        return {name: _read_file(folder, name, place, LARGEST_BUNDLE) for name in names}
+
+
 def _identity(folder: Path) -> object:
     """What tells one bundle at a path from another."""
     with contextlib.suppress(OSError):
