@@ -9,7 +9,7 @@ import reference_sise
 from sise_ort.errors import ParameterError
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.otsu import otsu, otsu_thresholds
-from sise_ort.formulas.selection import check_mu, select_maps
+from sise_ort.formulas.selection import check_mu, flat_maps, select_maps
 
 SPANS = np.ones(5)
 
@@ -29,6 +29,11 @@ SPANS = np.ones(5)
 )
 def test_selection_by_hand(alpha: list[float], mu: float | str, kept: list[int]) -> None:
     assert np.flatnonzero(select_maps(alpha, SPANS, mu)).tolist() == kept
+
+
+def test_flat_maps_by_hand() -> None:
+    assert flat_maps(np.array([0, 1e-5, 1.01e-5, 1], np.float32)).tolist() == [True, True, False, False]
+    assert select_maps([1, 1, 1], [1e-5, 1.01e-5, 1]).tolist() == [False, True, True]
 
 
 def test_flat_maps_are_dropped_but_still_set_beta() -> None:

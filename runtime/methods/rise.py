@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.resampling import hat_matrix
+from sise_ort.formulas.scaling import scale_unless_flat
 from sise_ort.readouts import Outputs, Question, values
 from sise_ort.runtime.methods.checks import share, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
@@ -62,25 +64,27 @@ class Rise(Method):
         spec = model.manifest.input
         size = (spec.height, spec.width)
         total = np.zeros((len(known), spec.height * spec.width))
+        reach = np.zeros((len(known), 1, 1, 1))
         done = 0
         drawn = random_masks(size, self.masks, self.cells, self.probability, self.seed, model.batch_size)
         for part in drawn:
             psi = values(known, Outputs(*model.score(image, part)))
             require_finite(psi)
             total += psi.astype(np.float32) @ part.reshape(len(part), -1)
+            reach += np.abs(psi).sum(axis=1).reshape(-1, 1, 1, 1)
             done += len(part)
             call.report(done, self.masks)
-        answers = []
-        for question, row in zip(known, total, strict=True):
-            extent = float(np.ptp(row))
-            flat = extent <= 1e-6 * float(np.abs(row).max())
-            heatmap = np.zeros_like(row) if flat else (row - row.min()) / extent
-            notes = ("all masks leave the same confidence: the heat map is zero",) if flat else ()
-            answers.append(
-                Attribution(
-                    question, heatmap.reshape(size).astype(np.float32), notes, mask_counts=(self.masks,)
-                )
+        scaled, uneven = scale_unless_flat(NumpyOps(), total.reshape(-1, 1, *size), [1, 2, 3], reach)
+        flat = "all masks leave the same confidence: the heat map is zero"
+        answers = [
+            Attribution(
+                question,
+                heatmap[0].astype(np.float32),
+                () if found.any() else (flat,),
+                mask_counts=(self.masks,),
             )
+            for question, heatmap, found in zip(known, scaled, uneven, strict=True)
+        ]
         return Attributions(answers, scores, 1 + self.masks)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sise_ort.formulas.scaling import FLAT
+from sise_ort.formulas.selection import flat_maps
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
 from sise_ort.runtime.methods.checks import whole_number
@@ -52,7 +52,7 @@ class ScoreCam(Method):
         require_finite(extracted.scores)
         known = [q.known(extracted.scores) for q in questions]
         features = extracted.features[place]
-        alive = np.flatnonzero(extracted.spans[place] > FLAT)
+        alive = np.flatnonzero(~flat_maps(extracted.spans[place]))
         job = Job(
             image,
             [features],

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.formulas.scaling import FLAT
-from sise_ort.formulas.selection import select_maps
+from sise_ort.formulas.selection import flat_maps, select_maps
 from sise_ort.readouts import Outputs, Question, values
 from sise_ort.runtime.extracted import Extracted
 from sise_ort.runtime.methods.method import Attribution, Attributions, Progress, require_finite
@@ -67,7 +66,7 @@ class Selection:
         require_finite(self.extracted.scores, *self.alphas)
         self.masks = Masks.of(
             [
-                np.stack([select_maps(row, spans, mu) for row in alpha])
+                select_maps(alpha, spans, mu)
                 for alpha, spans in zip(self.alphas, self.extracted.spans, strict=True)
             ]
         )
@@ -162,7 +161,7 @@ class Selection:
             if not (self.alphas[b][question] > 0).any():
                 why = "no feature map speaks for the class"
             elif not len(selected[b]):
-                flat = int((self.extracted.spans[b] <= FLAT).sum())
+                flat = int(flat_maps(self.extracted.spans[b]).sum())
                 why = f"no feature map was selected ({flat} are flat)"
             else:
                 why = "its visualization map is flat"

@@ -81,6 +81,12 @@ def _adaptive_mu(op: Ops[V], alpha: V, beta: V, positive: V) -> V:
     return op.Where(op.Less(least, 1.0), threshold, 0.0)
 
 
+def flat_maps(span: ArrayLike) -> NDArray[np.bool_]:
+    """Which feature maps are flat (docs/method.md, Flat maps), from their `spans` [N]."""
+    flat: NDArray[np.bool_] = ~is_uneven(NumpyOps(), np.asarray(span, np.float64), 1.0)
+    return flat
+
+
 def select_maps(alpha: ArrayLike, span: ArrayLike, mu: float | str = 0.0) -> NDArray[np.bool_]:
     """Which feature maps of one block become masks, computed in float64; see `is_selected`.
 
