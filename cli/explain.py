@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import LevelsType, Mu, provider_option
+from sise_ort.cli.options import (
+    LONGEST_DEADLINE_MS,
+    LevelsType,
+    Mu,
+    Number,
+    batch_size_option,
+    provider_option,
+)
 from sise_ort.outputs import OutputFolder, to_json
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     default="explanations",
     show_default=True,
     type=click.Path(),
-    help="Folder for the results.",
+    help="Folder to write the results to.",
 )
 @click.option(
     "--target",
@@ -52,22 +59,30 @@ if TYPE_CHECKING:
     default="sise",
     show_default=True,
     metavar="NAME",
-    help="How to explain: sise, gradcam, rise … (docs/methods.md).",
-)
-@click.option("--mu", type=Mu(), help='SISE: selection threshold in [0, 1), or "adaptive" [0].')
-@click.option(
-    "--passes", type=click.IntRange(0), help="SISE: score so many masks at most, predict the others."
+    help="Method of explanation: sise, gradcam, rise … (docs/methods.md lists all).",
 )
 @click.option(
-    "--deadline-ms", type=click.FloatRange(0, min_open=True), help="SISE: answer within so many milliseconds."
+    "--mu", type=Mu(), help='SISE: threshold of the feature map selection in [0, 1), or "adaptive" [0].'
+)
+@click.option(
+    "--passes", type=click.IntRange(0), help="SISE: score at most N masks, predict the scores of the others."
+)
+@click.option(
+    "--deadline-ms",
+    type=Number(0, LONGEST_DEADLINE_MS, above=True),
+    help="SISE: answer within N milliseconds.",
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="SISE: stop where more masks would change the map little, such as 0.05.",
+    type=Number(0, 1, above=True, below=True),
+    help="SISE: stop when more masks would change the heat map by less than this share, such as 0.05.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the method. Repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter of the method. Repeatable.",
 )
 @click.option(
     "--levels",
@@ -75,8 +90,8 @@ if TYPE_CHECKING:
     help="Pixel value of white where it is not 255, such as 4095 for 12 bits; or the values of black and white.",
 )
 @provider_option
-@click.option("--batch-size", type=click.IntRange(1), help="Masked inputs scored at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
+@batch_size_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON record per result, one a line.")
 def command(
     bundle: str,
     pictures: tuple[str, ...],
