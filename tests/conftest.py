@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
 import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Before NumPy is imported: workers run side by side, and threads of BLAS and torch that spin would take each other's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
