@@ -1,4 +1,9 @@
 # On a fresh machine: `make demo` shows the product, `make test` passes the tests.
+#   make test-fast      the daily loop: no further environments, under a minute
+#   make test           lint, types and all tests but the slow ones and those that need services
+#   make test-services  what needs more than this folder: today a disk that can be filled
+#   make test-all       also the large networks: hours
+#   make coverage       how much of the code `make test` runs
 PYTHON ?= python3
 # The oldest Python and onnxruntime that are supported; the newest where that Python is not installed.
 OLDEST_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
@@ -7,18 +12,32 @@ OLDEST_ONNXRUNTIME = 1.18.0
 BIN = .venv/bin
 RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
-SOURCES = $(shell find sise_ort runtime exporter cli -name '*.py') pyproject.toml
+SOURCES = $(shell find sise_ort runtime exporter cli -type f -not -name '*.pyc') pyproject.toml
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-fast test-services test-all coverage lint clean
+
+PYTEST = $(BIN)/python -m pytest -n 2
+RUNTIMES = SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST)
+# Root inside it may mount disks, which vanish with it.
+OWN_MOUNTS = unshare --user --map-root-user --mount
 
 demo: .venv/.export
 	$(BIN)/sise-ort demo
 
+test-fast: .venv/.dev
+	$(PYTEST) -m "not slow and not services and not thorough"
+
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
-	SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
+
+test-services: .venv/.dev
+	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within $(PYTEST) -m "services and not slow"
 
 test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
-	SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST) $(BIN)/python -m pytest -n 2
+	$(RUNTIMES) $(PYTEST)
+
+coverage: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed
+	$(RUNTIMES) $(PYTEST) -m "not slow and not services" --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -50,4 +69,4 @@ lint: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv .venv-runtime .venv-oldest build dist *.egg-info demo-out
+	rm -rf .venv .venv-runtime .venv-oldest build dist *.egg-info demo-out htmlcov .coverage

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,42 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REFERENCE = Path(__file__).parent / "reference"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("thorough", "modules of tests that `make test-fast` leaves out", type="args")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what takes long or needs a disk that can be filled; SISE_ORT_ORDER=reversed turns the order round."""
+    for item in items:
+        if item.path.stem in config.getini("thorough"):
+            item.add_marker("thorough")
+        if "small_disk" in getattr(item, "fixturenames", ()):
+            item.add_marker("services")
+    if os.environ.get("SISE_ORT_ORDER") == "reversed":
+        items.reverse()
+
+
+@pytest.fixture(autouse=True)
+def no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is downloaded in a test, whether the machine has internet or not."""
+    here = ("localhost", "127.0.0.1", "::1")
+    connect, find = socket.socket.connect, socket.getaddrinfo
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in here:
+            raise ConnectionRefusedError(f"a test asks for {address}: tests have no internet")
+        connect(self, address)
+
+    def find_here(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in (None, "", *here):
+            raise socket.gaierror(f"a test asks for {host}: tests have no internet")
+        return find(host, *arguments, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", find_here)
 
 
 @pytest.fixture(scope="session")
