@@ -320,7 +320,7 @@ def test_other_settings_need_another_folder(
 
 def test_another_bundle_needs_another_folder(evaluated: Path, sigmoid_bundle: Path, pictures: Path) -> None:
     result = run(*arguments(sigmoid_bundle, pictures, evaluated))
-    assert result.exit_code == 2 and "other settings: the bundle was" in result.output
+    assert result.exit_code == 2 and "other settings: the bundle has changed" in result.output
 
 
 def test_an_export_with_another_fit_needs_another_folder(
@@ -334,7 +334,7 @@ def test_an_export_with_another_fit_needs_another_folder(
     assert run("evaluate", bundle, "--dataset", "folder", pictures, *few).exit_code == 0
     sise_ort.export(tiny_onnx, bundle, normalize="tf", labels=labels, fit="crop", force=True)
     result = run("evaluate", bundle, "--dataset", "folder", pictures, *few)
-    assert result.exit_code == 2 and "other settings: the bundle was" in result.output
+    assert result.exit_code == 2 and "other settings: the bundle has changed" in result.output
 
 
 def change_picture(root: Path) -> None:

@@ -90,7 +90,8 @@ def test_a_closed_store_is_one_plain_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("the bundle", "b2", "the bundle was b1 and is now b2"),
+        ("the bundle", "b2", "the bundle has changed since .another network, or an export with another fit"),
+        ("the data set", "d2", "the data set has changed since .other pictures, annotations or options"),
         ("steps", 9, "steps was 8 and is now 9"),
         ("metrics", ["ebpg"], 'metrics was \\["ebpg", "drop"\\] and is now \\["ebpg"\\]'),
         ("a new setting", 1, "a new setting was null and is now 1"),

@@ -22,8 +22,19 @@ BLUR = 5.0
 
 @dataclass(frozen=True)
 class Metric:
-    """title : as papers write it. higher : whether more is better. truth : whether it needs to know where the object is.
-    probability : whether it needs a confidence in [0, 1]."""
+    """A measure of a heat map, in [0, 1].
+
+    Attributes
+    ----------
+    title : str
+        As papers write it.
+    higher : bool
+        Whether more is better.
+    truth : bool
+        Whether it needs to know where the object is.
+    probability : bool
+        Whether it needs a confidence in [0, 1].
+    """
 
     title: str
     higher: bool
@@ -44,14 +55,22 @@ METRICS = {
 
 
 class Judge:
-    """What the metrics need to know about one picture and class; then judges any number of heat maps.
+    """Judges any number of heat maps of one picture and class.
 
     Parameters
     ----------
-    model, image : the bundle and the uploaded picture.
-    target : class that is explained.
-    truth : bool [H0, W0] at the picture's own size, None where it is not known.
-    names : of METRICS. steps : of insertion and deletion.
+    model : BundleModel
+        The bundle's phases.
+    image : tensor, [1, H, W, C]
+        The uploaded picture.
+    target : int
+        The class that is explained.
+    truth : bool, [H0, W0], or None
+        Where the object is, at the picture's own size; None where it is not known.
+    names : sequence of str
+        Names of `METRICS`.
+    steps : int
+        Steps of insertion and deletion.
     """
 
     def __init__(
@@ -70,7 +89,18 @@ class Judge:
         self.blurred = blurred(self.input)
 
     def judge(self, result: Explanation) -> dict[str, float]:
-        """The metrics by name, NaN where one has no meaning, and the share of tied pixels at the hard mask's level."""
+        """Compute the metrics of a heat map.
+
+        Parameters
+        ----------
+        result : Explanation
+            The heat map, of the judge's picture and class.
+
+        Returns
+        -------
+        dict
+            Values by metric, NaN where one has no meaning; "tied" is the share of tied pixels at the hard mask's level.
+        """
         found = {name: self._metric(name, result) for name in self.names if name not in ("drop", "increase")}
         if {"drop", "increase"} & set(self.names):
             found |= self._hard_mask(result)
@@ -122,7 +152,16 @@ class Judge:
 
 
 def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A network input [1, C, H, W] through a Gaussian filter; edges count what lies inside."""
+    """Blur a network input by a Gaussian filter of `BLUR` pixels; edges count what lies inside.
+
+    Parameters
+    ----------
+    x : float32, [1, C, H, W]
+
+    Returns
+    -------
+    float32, [1, C, H, W]
+    """
     rows, columns = (gaussian_matrix(n, BLUR) for n in x.shape[2:])
     rows, columns = (m / m.sum(1, keepdims=True) for m in (rows, columns))
     return np.asarray(rows @ x @ columns.T, np.float32)

@@ -42,6 +42,12 @@ CREATE TABLE problems (sample TEXT, number INTEGER, file TEXT, line INTEGER, mes
                        PRIMARY KEY (sample, number)) WITHOUT ROWID;
 CREATE TABLE rows ({columns}, checksum INTEGER NOT NULL, PRIMARY KEY (sample, variant)) WITHOUT ROWID;
 """
+DIGESTS = {
+    "the bundle": "another network, or an export with another fit, head, labels or blocks",
+    "the data set": "other pictures, annotations or options",
+}
+"""Settings that are digests, and what may have changed them."""
+
 TABLES = {"settings", "variants", "samples", "problems", "rows"}
 
 
@@ -293,6 +299,11 @@ class Store:
         self.rows()  # compares checksums
 
     def _differs(self, what: str, old: Any, new: Any) -> str:
+        if what in DIGESTS:
+            return (
+                f"'{self.path.parent}' holds an evaluation with other settings: {what} has changed since "
+                f"({DIGESTS[what]}). Choose another folder with {option('folder')}"
+            )
         return (
             f"'{self.path.parent}' holds an evaluation with other settings: {what} was {_short(old)} and is now "
             f"{_short(new)}. Choose another folder with {option('folder')}"

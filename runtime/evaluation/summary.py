@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,16 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.errors import printable
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.run import Evaluation
 
 RESAMPLES = 10_000
+"""Draws of the bootstrap."""
+
 SHARE = 0.95
+"""Of the draws' means that the interval holds."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n pictures with its 95 % interval, in per cent; left_out : pictures without a value."""
+    """A mean over pictures with its 95 % interval.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        In per cent.
+    n : int
+        Pictures that have a value.
+    left_out : int
+        Pictures that have none.
+    """
 
     mean: float
     low: float
@@ -40,7 +55,23 @@ class Interval:
 
 @dataclass(frozen=True)
 class Line:
-    """One variant of the table. difference : from the first variant, on the pictures that both have."""
+    """One variant of the table.
+
+    Attributes
+    ----------
+    variant, title, method : str
+        Its name, as papers write it, and the method's name.
+    mu : float, str or None
+        SISE's threshold.
+    n : int
+        Pictures that have a heat map.
+    metrics, difference : dict
+        Intervals by metric; of the values, and of what they exceed the first variant's by, on pictures that both have.
+    forward_passes, backward_passes : float
+        Means over pictures.
+    seconds : float
+        Median over pictures.
+    """
 
     variant: str
     title: str
@@ -56,7 +87,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """The table, with what was read, how, and what was left out."""
+    """The table of an evaluation, with what was read, how, and what was left out.
+
+    Attributes
+    ----------
+    lines : list of Line
+        In the order of the plan.
+    metrics : list of str
+        Names of `METRICS`.
+    statements : list of str
+        What was read and how.
+    problems : list of str
+        What was left out, and why.
+    """
 
     lines: list[Line]
     metrics: list[str]
@@ -64,7 +107,13 @@ class Summary:
     problems: list[str]
 
     def cells(self, short: bool = False) -> tuple[list[str], list[list[str]]]:
-        """Headers and rows, in words; short leaves out metrics that no method has, and gives half intervals."""
+        """Return headers and rows in words.
+
+        Parameters
+        ----------
+        short : bool
+            Leave out metrics that no method has, and give half of each interval's width.
+        """
         shown = [m for m in self.metrics if not short or any(line.metrics[m].n for line in self.lines)]
         headers = ["method", "n", *(METRICS[m].title for m in shown), "passes", "seconds"]
         return headers, [
@@ -79,7 +128,7 @@ class Summary:
         ]
 
     def differences(self) -> tuple[list[str], list[list[str]]]:
-        """What each method has more than the first one, on the same pictures."""
+        """Return headers and rows of what each method has more than the first one, on the same pictures."""
         headers = [f"beside {self.lines[0].title}", *(METRICS[m].title for m in self.metrics)]
         return headers, [
             [line.title, *(str(line.difference[m]) for m in self.metrics)] for line in self.lines[1:]
@@ -96,7 +145,7 @@ class Summary:
         )
 
     def to_markdown(self) -> str:
-        """The tables and statements as Markdown."""
+        """Return tables and statements as Markdown; markup in names is shown as written."""
         parts = [markdown_table(*self.cells())]
         if len(self.lines) > 1:
             parts.append(
@@ -105,18 +154,18 @@ class Summary:
             )
         parts.append(self.legend)
         gaps = left_out(self)
-        parts.append("\n".join(f"- {words}" for words in [*self.statements, *gaps]))
+        parts.append("\n".join(f"- {_markdown(words)}" for words in [*self.statements, *gaps]))
         if self.problems:
-            parts.append("Left out:\n\n" + "\n".join(f"- {words}" for words in self.problems))
+            parts.append("Left out:\n\n" + "\n".join(f"- {_markdown(words)}" for words in self.problems))
         return "\n\n".join(parts) + "\n"
 
     def to_json(self) -> str:
-        """Everything, numbers unrounded; NaN as null."""
+        """Return everything as JSON, numbers unrounded, null where a value has no meaning."""
         return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False) + "\n"
 
 
 def summarise(evaluation: Evaluation) -> Summary:
-    """The table of an evaluation."""
+    """Summarise an evaluation: means over pictures, intervals, and differences from the first variant."""
     names = [sample.name for sample in evaluation.samples]
     place = {name: i for i, name in enumerate(names)}
     lines: list[Line] = []
@@ -147,9 +196,18 @@ def summarise(evaluation: Evaluation) -> Summary:
 
 
 def interval(values: NDArray[np.float64], n: int) -> Interval:
-    """Mean and percentile bootstrap interval (Efron 1979) of the values that are numbers; the same for every run.
+    """Compute the mean and its percentile bootstrap interval (Efron 1979); the same for every run.
 
-    n : how many there should be.
+    Parameters
+    ----------
+    values : float64, [pictures]
+        In per cent; NaN where a picture has none.
+    n : int
+        How many values there should be.
+
+    Returns
+    -------
+    Interval
     """
     found = values[~np.isnan(values)]
     if len(found) == 0:
@@ -181,24 +239,37 @@ def left_out(summary: Summary) -> list[str]:
 
 
 def passes(forward: float, backward: float) -> str:
-    """Passes in words: ``921 + 1``; "–" for NaN."""
+    """Write passes in words: ``921 + 1``; "–" for NaN."""
     if math.isnan(forward):
         return "–"
     return f"{forward:.0f} + {backward:.0f}" if backward else f"{forward:.0f}"
 
 
 def seconds(value: float) -> str:
-    """Seconds to two digits; "–" for NaN."""
+    """Write seconds to two digits; "–" for NaN."""
     if math.isnan(value):
         return "–"
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table in Markdown; numbers : all columns but the first are, and stand at the right."""
+    """Write a table in Markdown.
+
+    Parameters
+    ----------
+    headers : sequence of str
+    rows : sequence of sequences of str
+    numbers : bool
+        Whether all columns but the first hold numbers, which stand at the right.
+    """
     rule = "|".join(["---", *["---:" if numbers else "---"] * (len(headers) - 1)])
     lines = ["| " + " | ".join(headers) + " |", f"|{rule}|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _markdown(words: str) -> str:
+    """Words on one line in which nothing is taken for markup or a tag."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", printable(words)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _mean(values: Sequence[float]) -> float:
