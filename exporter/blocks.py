@@ -117,7 +117,8 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
     if not chosen:
         raise NoBlocksError(
             "no spatial block found: no feature maps [n, channels, height, width] lie on every path from the image "
-            "to the class scores after a convolution. Name tensors yourself with --layers (see `sise-ort layers`); "
+            "to the class scores after a convolution. Name tensors yourself with "
+            f"{option('layers')} (`sise-ort layers` lists them); "
             "networks without feature maps (MLPs) cannot be explained by SISE."
         )
     return chosen
@@ -158,14 +159,18 @@ def _named(graph: ir.Graph, name: str) -> Candidate:
     values = [v for node in graph for v in node.outputs]
     matches = [v for v in values if v.name == name] or [v for v in values if module_path(v) == name][-1:]
     if not matches:
-        raise ExportError(f"--layers: there is no tensor or module '{name}'; see `sise-ort layers MODEL`")
+        raise ExportError(
+            f"{option('layers')}: there is no tensor or module '{name}'; see `sise-ort layers MODEL`"
+        )
     value = matches[0]
     axes = feature_axes(graph).get(value)
     size = feature_size(value, axes)
     if size is None or axes is None:
-        raise ExportError(f"--layers: '{name}' has shape {value.shape}, not [n, channels, height, width]")
+        raise ExportError(
+            f"{option('layers')}: '{name}' has shape {value.shape}, not [n, channels, height, width]"
+        )
     if not nodes_between(graph.outputs[0], [value]):
-        raise ExportError(f"--layers: the class scores do not depend on '{name}'")
+        raise ExportError(f"{option('layers')}: the class scores do not depend on '{name}'")
     return Candidate(value.name or "", module_path(value), *size, axes=axes)
 
 
@@ -178,15 +183,15 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
-    _require_pictures_apart(graph, values[chosen[0].tensor], "name deeper tensors with --layers")
+    _require_pictures_apart(graph, values[chosen[0].tensor], f"name deeper tensors with {option('layers')}")
     unknown = without_rule(scores, [values[chosen[0].tensor]])
     if not unknown:
         return
     reachable = [c for c in chosen if not without_rule(scores, [values[c.tensor]])]
     if reachable:
         size = f"{reachable[0].channels} × {reachable[0].height} × {reachable[0].width}"
-        names = ",".join(c.tensor for c in reachable)
-        way_out = f"the shallowest block that can be reached without is '{reachable[0].tensor}' ({size}): pass --layers {names}"
+        names = option("layers", [c.tensor for c in reachable])
+        way_out = f"the shallowest block that can be reached without is '{reachable[0].tensor}' ({size}): pass {names}"
     else:
         way_out = "no block can be reached without"
     raise _no_rule(unknown, way_out)
@@ -199,7 +204,7 @@ def require_rules_to_image(graph: ir.Graph) -> None:
     ------
     GradientError : an operator on the way has no rule; names it and its node.
     """
-    way_out = "leave out --with image-gradient and full-gradient"
+    way_out = f"leave out image-gradient and full-gradient of {option('graphs')}"
     _require_pictures_apart(graph, graph.inputs[0], way_out)
     unknown = without_rule(graph.outputs[0], [graph.inputs[0]])
     if unknown:

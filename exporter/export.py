@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,17 @@ import onnx
 import onnx_ir as ir
 
 import sise_ort
-from sise_ort.bundle import MANIFEST, OPTIONAL_PHASES, InputSpec, Layer, Manifest, file_sha256
-from sise_ort.errors import GradientError
-from sise_ort.exporter import options as opts
+from sise_ort.bundle import (
+    MANIFEST,
+    OPTIONAL_PHASES,
+    Fit,
+    InputSpec,
+    Layer,
+    Manifest,
+    Preprocessing,
+    file_sha256,
+)
+from sise_ort.errors import GradientError, SourceError, raw_message
 from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
@@ -22,6 +31,8 @@ from sise_ort.exporter.blocks import (
     require_rules_to_image,
 )
 from sise_ort.exporter.head import FoundHead, cut_head
+from sise_ort.exporter.labels import read_labels, repeated
+from sise_ort.exporter.options import Options, with_options
 from sise_ort.exporter.phases.apply import build_apply
 from sise_ort.exporter.phases.extract import build_extract
 from sise_ort.exporter.phases.full_gradient import build_full_gradient
@@ -31,13 +42,15 @@ from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
 from sise_ort.exporter.phases.predict import build_predict
 from sise_ort.exporter.phases.sketch import build_sketch
-from sise_ort.exporter.precision import LEAST_CORRELATION, lower
-from sise_ort.exporter.precision import check as check_precision
+from sise_ort.exporter.precision import lower
 from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import compare
 from sise_ort.exporter.writing import folder_in_the_making, move_into_place, refuse_existing, write_graphs
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -48,38 +61,92 @@ class Network:
     clean: CleanNetwork
     head: FoundHead
 
+    @property
+    def graph(self) -> ir.Graph:
+        return self.clean.model.graph
 
-def load_network(
-    source: Any,
-    *,
-    weights: str | Path | None = None,
-    classes: int | None = None,
-    input_size: str | int | Sequence[int] | None = None,
-    output: str | None = None,
-    color: str | None = None,
-    head: str = "auto",
-) -> Network:
-    """Everything up to the choice of blocks; see `export_bundle` for the parameters."""
-    opts.check_choice("head", head)
-    size = opts.parse_size(input_size)
+
+@dataclass(frozen=True)
+class Plan:
+    """What an export will write.
+
+    Attributes
+    ----------
+    network : Network
+    spec : InputSpec
+    facts : Preprocessing
+    fit : Fit
+    labels : tuple of str
+    blocks : sequence of Candidate
+    phases : frozenset of str
+        The further graphs, by their names in a bundle.
+    """
+
+    network: Network
+    spec: InputSpec
+    facts: Preprocessing
+    fit: Fit
+    labels: tuple[str, ...]
+    blocks: Sequence[Candidate]
+    phases: frozenset[str]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in self.blocks)
+
+
+def load_network(source: Any, weights: str | Path | None = None, **options: Any) -> Network:
+    """Everything up to the choice of blocks.
+
+    Parameters
+    ----------
+    source, weights, options
+        See `export_bundle`.
+
+    Raises
+    ------
+    SourceError, ParameterError
+    """
+    return _load(source, weights, Options.of(options))
+
+
+def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
+    size, outputs = options.input.size, options.outputs
     loaded = load_source(
-        source, weights=weights, classes=classes, input_size=size, output=output, color=color
-    )
-    network = clean(loaded.model, input_size=size, output=output, default_size=loaded.size)
-    return Network(loaded, network, cut_head(network.model, head, network.siblings))
+        source, weights=weights, classes=outputs.classes, input_size=size, output=outputs.output, color=options.input.color
+    )  # fmt: skip
+    with translated(f"{loaded.words} cannot be read as a network", SourceError):
+        network = clean(loaded.model, input_size=size, output=outputs.output, default_size=loaded.size)
+        return Network(loaded, network, cut_head(network.model, outputs.head, network.siblings))
 
 
 def list_layers(
-    source: Any, *, layers: Sequence[str] | None = None, **options: Any
+    source: Any, weights: str | Path | None = None, **options: Any
 ) -> tuple[list[Candidate], list[Candidate], str]:
-    """All candidates of a network, the blocks that an export would choose, and why it could not ("" if it can)."""
-    graph = load_network(source, **options).clean.model.graph
-    chosen = choose_blocks(graph, layers)
-    try:
-        require_rules(graph, chosen)
-    except GradientError as error:
-        return candidates(graph), chosen, str(error)
-    return candidates(graph), chosen, ""
+    """List the tensors of a network that may serve as block outputs.
+
+    Parameters
+    ----------
+    source, weights, options
+        See `export_bundle`.
+
+    Returns
+    -------
+    candidates : list of Candidate
+    chosen : list of Candidate
+        Those that an export would take.
+    problem : str
+        Why it could not, "" if it can.
+    """
+    asked = Options.of(options)
+    network = _load(source, weights, asked)
+    with translated(f"the layers of {network.source.words} cannot be listed"):
+        chosen = choose_blocks(network.graph, asked.blocks.layers)
+        try:
+            require_rules(network.graph, chosen)
+        except GradientError as error:
+            return candidates(network.graph), chosen, raw_message(error)
+        return candidates(network.graph), chosen, ""
 
 
 def export_bundle(
@@ -87,137 +154,123 @@ def export_bundle(
     bundle: str | Path | None = None,
     *,
     weights: str | Path | None = None,
-    classes: int | None = None,
-    normalize: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    color: str | None = None,
-    input_size: str | int | Sequence[int] | None = None,
-    fit: str | None = None,
-    labels: str | Path | Sequence[str] | None = None,
-    hidden: str = "mean",
-    head: str = "auto",
-    layers: Sequence[str] | None = None,
-    output: str | None = None,
-    frame_dtype: str = "uint8",
-    graphs: Sequence[str] = (),
-    precision: str = "fp32",
-    calibration: str | Path | None = None,
-    least_correlation: float = LEAST_CORRELATION,
     force: bool = False,
-    report: Callable[[str], None] = lambda step: None,
+    report: Report = lambda step: None,
+    **options: Any,
 ) -> Manifest:
     """Turn a CNN into a bundle.
 
     Parameters
     ----------
-    source : path of an .onnx file, a torchvision name, "timm:NAME", "package.module:factory", or a torch.nn.Module.
-    bundle : folder to write; None takes NAME.sise in the working folder.
-    weights : for PyTorch: "DEFAULT", "NONE" or a file with a state dict.
-    classes : for torchvision and timm names: number of classes.
-    normalize : "imagenet", "tf" or "none"; or mean and std, in pixel units 0 to 255, in the network's channel
-        order. Torchvision names bring their own; everything else must say.
-    color : what the network wants, "rgb", "bgr" or "gray"; None takes gray for one input channel, else rgb.
-    input_size : N, "HxW" or (H, W), where the file leaves it open.
-    fit : "stretch" (default), "crop" or "letterbox"; torchvision names use their own resize and centre crop.
-    labels : names, or a file with one a line (or a JSON list).
-    hidden : what masks hide becomes "mean" (0 of the network's input) or "black".
-    head : "auto", "softmax", "sigmoid" or "none".
-    layers : tensor names or module paths that replace the found blocks.
-    output : which output holds the class scores, where there are several.
-    frame_dtype : pixel type of the frames, "uint8" or "float32".
-    graphs : further graphs for methods other than SISE: "head", "image-gradient", "full-gradient" (see
-        `sise_ort.runtime.methods`).
-    precision : of predict.onnx, which scores the masks: "fp32", "fp16" (for GPUs) or "int8" (for CPUs); the gradients
-        stay in float32.
-    calibration : folder of typical pictures, for "int8" and "fp16": the heat maps of some are compared with float32's.
-    least_correlation : what they must keep on average, else the export is refused.
-    force : overwrite an existing bundle.
-    report : called with a sentence at each step.
+    source : str, Path or torch.nn.Module
+        Path of an .onnx file, a torchvision name, "timm:NAME", "package.module:factory", or a module.
+    bundle : str or Path, optional
+        Folder to write; None takes NAME.sise in the working folder.
+    weights : str or Path, optional
+        For PyTorch: "DEFAULT", "NONE" or a file with a state dict.
+    force : bool
+        Overwrite an existing bundle.
+    report : callable
+        Called with a sentence at each step, and with what a user should know.
+    **options
+        The fields of `options.Input`, `options.Outputs`, `options.Blocks` and `options.Lowered`, flat:
+        ``normalize="imagenet", labels="names.txt"``.
 
     Returns
     -------
-    The manifest that was written.
+    Manifest
+        What was written.
 
     Raises
     ------
-    ExportError (SourceError, NoBlocksError, GradientError), ParameterError, OutputError
-        Nothing is left behind then, and an existing bundle stays as it was.
+    ExportError
+        Also as SourceError, NoBlocksError or GradientError. Nothing is left behind then, and an existing bundle stays as
+        it was.
+    ParameterError, OutputError
     """
-    opts.check_choice("frame_dtype", frame_dtype)
-    wanted = opts.optional_phases(graphs)
-    check_precision(precision, calibration, least_correlation)
+    asked = Options.of(options)
     if bundle is not None:
         refuse_existing(Path(bundle), force)
     report("loading the model")
-    network = load_network(
-        source, weights=weights, classes=classes, input_size=input_size, output=output, color=color, head=head
-    )
-    found, cleaned, known = network.head, network.clean, network.source
-    target = Path(bundle) if bundle is not None else Path(f"{known.name}.sise")
+    network = _load(source, weights, asked)
+    target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
-    facts = opts.preprocessing(
-        cleaned.channels,
-        normalize=normalize,
-        mean=mean,
-        std=std,
-        color=color,
-        hidden=hidden,
-        defaults=known.defaults,
-    )
-    spec = InputSpec(
-        cleaned.height, cleaned.width, cleaned.channels, frame_dtype, 1 if cleaned.one_at_a_time else None
-    )
-    names = opts.read_labels(labels, found.head.classes, known.labels)
-    chosen = choose_blocks(cleaned.model.graph, layers)
-    require_rules(cleaned.model.graph, chosen)
-    if not wanted.isdisjoint({"image_gradient", "full_gradient"}):
-        require_rules_to_image(cleaned.model.graph)
-    blocks = tuple(Layer(c.tensor, c.module, c.channels, c.height, c.width) for c in chosen)
-    placed = opts.fit(fit, spec, facts, known.defaults)
-
-    report("differentiating and building the graphs")
-    scores = found.head.classes
-    models = {
-        "extract": build_extract(cleaned.model, chosen, spec, facts, scores),
-        "mask": build_mask(spec),
-        "apply": build_apply(spec, facts),
-        "predict": build_predict(cleaned.model, spec, found.head),
-        "fuse": build_fuse(blocks, spec),
-        "sketch": build_sketch(blocks, spec),
-    }
-    optional: Mapping[str, Callable[[], ir.Model]] = {
-        "head": lambda: build_head(cleaned.model, chosen[-1], spec, found.head),
-        "image_gradient": lambda: build_image_gradient(cleaned.model, spec, scores),
-        "full_gradient": lambda: build_full_gradient(cleaned.model, spec, facts, scores),
-    }
-    models |= {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in wanted}
+    with translated(f"{network.source.words} cannot be exported"):
+        plan = _plan(network, asked)
+        if said := repeated(plan.labels):
+            report(said)
+        report("differentiating and building the graphs")
+        models = _build(plan)
     with folder_in_the_making(target) as folder:
         report("writing the bundle")
         write_graphs(models, folder)
-        manifest = Manifest(
-            name=target.stem,
-            input=spec,
-            preprocessing=facts,
-            fit=placed,
-            head=found.head,
-            layers=blocks,
-            labels=names,
-            precision="fp32",
-            origin={
-                **known.origin,
-                "sise_ort": sise_ort.__version__,
-                "onnx": onnx.__version__,
-                "onnx_ir": ir.__version__,
-            },
-            files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
-        )
+        manifest = _describe(plan, target.stem, folder)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         report("comparing the bundle with the source model")
-        quantised = any(node.op_type == "QuantizeLinear" for node in cleaned.model.graph)
-        compare(folder, manifest, known.reference, found.activation, quantised)
-        if precision != "fp32":
-            report(f"lowering predict to {precision}, and comparing the heat maps")
-            manifest = lower(folder, manifest, precision, calibration, least_correlation)
+        quantised = any(node.op_type == "QuantizeLinear" for node in network.graph)
+        with translated(f"the bundle of {network.source.words} cannot be compared with it"):
+            compare(folder, manifest, network.source.reference, network.head.activation, quantised)
+        if manifest.precision != asked.lowered.precision:
+            report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
+            manifest = lower(folder, manifest, asked.lowered)
         move_into_place(folder, target, force)
     return manifest
+
+
+export_bundle.__signature__ = with_options(inspect.signature(export_bundle))  # type: ignore[attr-defined]
+
+
+def _plan(network: Network, options: Options) -> Plan:
+    """Check the options against the network, and choose the blocks."""
+    cleaned, known = network.clean, network.source
+    facts = options.input.preprocessing(cleaned.channels, known.defaults)
+    spec = InputSpec(
+        cleaned.height,
+        cleaned.width,
+        cleaned.channels,
+        options.input.frame_dtype,
+        1 if cleaned.one_at_a_time else None,
+    )
+    labels = read_labels(options.outputs.labels, network.head.head.classes, known.labels)
+    chosen = choose_blocks(network.graph, options.blocks.layers)
+    require_rules(network.graph, chosen)
+    if not options.blocks.phases.isdisjoint({"image_gradient", "full_gradient"}):
+        require_rules_to_image(network.graph)
+    fit = options.input.placement(spec, facts, known.defaults)
+    return Plan(network, spec, facts, fit, labels, chosen, options.blocks.phases)
+
+
+def _build(plan: Plan) -> dict[str, ir.Model]:
+    """The graphs of a bundle, by phase."""
+    model, head = plan.network.clean.model, plan.network.head.head
+    models = {
+        "extract": build_extract(model, plan.blocks, plan.spec, plan.facts, head.classes),
+        "mask": build_mask(plan.spec),
+        "apply": build_apply(plan.spec, plan.facts),
+        "predict": build_predict(model, plan.spec, head),
+        "fuse": build_fuse(plan.layers, plan.spec),
+        "sketch": build_sketch(plan.layers, plan.spec),
+    }
+    optional: Mapping[str, Callable[[], ir.Model]] = {
+        "head": lambda: build_head(model, plan.blocks[-1], plan.spec, head),
+        "image_gradient": lambda: build_image_gradient(model, plan.spec, head.classes),
+        "full_gradient": lambda: build_full_gradient(model, plan.spec, plan.facts, head.classes),
+    }
+    return models | {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in plan.phases}
+
+
+def _describe(plan: Plan, name: str, folder: Path) -> Manifest:
+    """The manifest of the graphs in a folder."""
+    versions = {"sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__}
+    return Manifest(
+        name=name,
+        input=plan.spec,
+        preprocessing=plan.facts,
+        fit=plan.fit,
+        head=plan.network.head.head,
+        layers=plan.layers,
+        labels=plan.labels,
+        precision="fp32",
+        origin={**plan.network.source.origin, **versions},
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    )

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import MANIFEST, Manifest, file_sha256
 from sise_ort.datasets import open_dataset
-from sise_ort.errors import ExportError, FrameError, ParameterError
+from sise_ort.errors import ExportError, FrameError, ParameterError, option
+from sise_ort.exporter.options import Lowered
+from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import waves
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.runtime.explainer import Explainer
 
-PRECISIONS = ("fp32", "fp16", "int8")
-LEAST_CORRELATION = 0.97
 CALIBRATED = 64
 """Pictures that the ranges of activations are taken from, each whole and through a mask of every block."""
 COMPARED, COMPARED_MU = 8, 0.5
@@ -38,8 +38,17 @@ IN_FLOAT32 = ("ReduceMean", "Softmax", "Sigmoid", "GlobalAveragePool", "Max", "M
 
 @dataclass(frozen=True)
 class Comparison:
-    """Correlation of heat maps of the lowered with those of the float32 network: mean and lowest, over so many pictures.
-    source : where the pictures come from."""
+    """How well heat maps in lower precision correlate with float32's.
+
+    Attributes
+    ----------
+    mean, lowest : float
+        Over the pictures.
+    pictures : int
+        How many were compared.
+    source : str
+        Where the pictures come from.
+    """
 
     mean: float
     lowest: float
@@ -47,28 +56,7 @@ class Comparison:
     source: str
 
 
-def check(precision: str, calibration: str | Path | None, least: float) -> None:
-    """Refuse options that do not go together.
-
-    Raises
-    ------
-    ParameterError
-    """
-    if precision not in PRECISIONS:
-        raise ParameterError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and calibration is None:
-        raise ParameterError(
-            "precision int8 needs --calibration FOLDER: typical pictures, from which the ranges of activations are taken"
-        )
-    if precision == "fp32" and calibration is not None:
-        raise ParameterError("--calibration is for --precision fp16 and int8")
-    if isinstance(least, bool) or not isinstance(least, (int, float)) or not -1 <= least <= 1:
-        raise ParameterError(f"least_correlation is {least!r}; it must be a number from -1 to 1")
-
-
-def lower(
-    folder: Path, manifest: Manifest, precision: str, calibration: str | Path | None, least: float
-) -> Manifest:
+def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
     """Replace predict.onnx of a float32 bundle by one of lower precision; extract stays as it is.
 
     fp16: weights and activations, except sums and confidences. int8: weights per channel (in 7 bits, so that CPUs
@@ -77,26 +65,34 @@ def lower(
 
     Parameters
     ----------
-    folder : with all graphs and the manifest's file. calibration : folder of pictures; None, for fp16, compares on two
-        synthetic ones. least : the mean correlation that the heat maps must keep.
+    folder : Path
+        With all graphs and the manifest's file.
+    manifest : Manifest
+    options : Lowered
+        Without a folder of pictures, fp16 is compared on two synthetic ones.
 
     Returns
     -------
-    The manifest, as it now stands in the folder, with the Comparison as ``origin["precision"]``.
+    Manifest
+        As it now stands in the folder, with the Comparison as ``origin["precision"]``.
 
     Raises
     ------
-    ExportError : the maps correlate less; names the figure. Or the network cannot be converted.
-    ParameterError : there are no pictures.
+    ExportError
+        The heat maps correlate less than they must; names the figure. Or the network cannot be converted.
+    ParameterError
+        There are no pictures.
     """
+    precision, calibration, least = options.precision, options.calibration, options.least_correlation
     explainer = Explainer(folder, "cpu")
     frames, source = _frames(explainer, calibration)
     before = [_heatmap(explainer, frame) for frame in frames[:COMPARED]]
     path = folder / "predict.onnx"
-    if precision == "fp16":
-        _to_half(path)
-    else:
-        _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
+    with translated(f"the network cannot be converted to {precision}"):
+        if precision == "fp16":
+            _to_half(path)
+        else:
+            _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
     del explainer
     lowered = msgspec.structs.replace(
         manifest, precision=precision, files={**manifest.files, path.name: file_sha256(path)}
@@ -112,7 +108,7 @@ def lower(
             f"in {precision} the heat maps correlate with those of float32 by {comparison.mean:.3f} on {len(found)} "
             f"pictures ({source}; lowest {comparison.lowest:.3f}), less than {least:g}. Export in fp32"
             + (" or fp16" if precision == "int8" else "")
-            + f", or allow it with --least-correlation {np.floor(100 * comparison.mean) / 100:g}"
+            + f", or allow it with {option('least_correlation', np.floor(100 * comparison.mean) / 100)}"
         )
     facts = {**manifest.origin, "precision": dataclasses.asdict(comparison)}
     final = msgspec.structs.replace(lowered, origin=facts)
@@ -135,7 +131,9 @@ def _frames(explainer: Explainer, calibration: str | Path | None) -> tuple[list[
         if len(frames) == CALIBRATED:
             break
     if not frames:
-        raise ParameterError(f"--calibration {calibration}: there is no picture that can be read")
+        raise ParameterError(
+            f"{option('calibration')}: there is no picture that can be read in '{calibration}'"
+        )
     return frames, Path(calibration).name + (f", where {unread} cannot be read" if unread else "")
 
 
@@ -175,7 +173,9 @@ def _to_integers(path: Path, inputs: Iterator[NDArray[np.float32]]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     if any(node.op_type == "QuantizeLinear" for node in onnx.load(path, load_external_data=False).graph.node):
-        raise ExportError("the network is quantised already: export it without --precision int8")
+        raise ExportError(
+            f"the network is quantised already: export it without {option('precision', 'int8')}"
+        )
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:

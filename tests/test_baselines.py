@@ -408,7 +408,7 @@ def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
         ExportError, match=r"graphs=.*head.*: the class scores do not depend on the picture through 'r3'"
     ):
         exported(model, tmp_path, graphs=("head",), layers=["r3"])
-    with pytest.raises(ParameterError, match="--with heads: there is no such graph"):
+    with pytest.raises(ParameterError, match="graphs=: there is no graph 'heads'"):
         exported(model, tmp_path, graphs=("heads",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_unknown_operator_names_the_way_out(tmp_path: Path, monkeypatch: pytest.
         sise_ort.GradientError, match=r"no gradient rule for operator Erf \(node '.*shallowest block"
     ) as error:
         sise_ort.export(Odd(), tmp_path / "odd.sise", input_size=32, normalize="none")
-    layers = str(error.value).split("--layers ")[1].split(";")[0].split(",")
+    layers = ast.literal_eval(str(error.value).split("layers=")[1].split(";")[0])
     assert not any(tmp_path.iterdir())
     manifest = sise_ort.export(Odd(), tmp_path / "odd.sise", input_size=32, normalize="none", layers=layers)
     assert [layer.height for layer in manifest.layers] == [8, 4]

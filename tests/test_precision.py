@@ -105,17 +105,17 @@ def test_refused_below_the_least_correlation(model: Path, pictures: Path, precis
         sise_ort.export(
             model, model.with_name("x.sise"), normalize="tf", precision=precision, calibration=pictures, least_correlation=1.0,
         )  # fmt: skip
-    assert "--least-correlation 0." in str(caught.value)
+    assert "least_correlation=0." in str(caught.value)
     assert [p.name for p in model.parent.iterdir() if p.name.startswith((".", "x"))] == []
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"precision": "int8"}, ParameterError, "int8 needs --calibration"),
-        ({"precision": "int4"}, ParameterError, "precision is 'int4'"),
-        ({"calibration": "."}, ParameterError, "--calibration is for"),
-        ({"precision": "fp16", "least_correlation": 2.0}, ParameterError, "least_correlation is 2.0"),
+        ({"precision": "int8"}, ParameterError, 'precision="int8" needs calibration='),
+        ({"precision": "int4"}, ParameterError, "precision= is 'int4'"),
+        ({"calibration": "."}, ParameterError, "calibration= is for precision="),
+        ({"precision": "fp16", "least_correlation": 2.0}, ParameterError, "least_correlation= is 2.0"),
         ({"precision": "int8", "calibration": "nowhere"}, DatasetError, "nowhere"),
     ],
 )

@@ -185,13 +185,9 @@ def test_a_circle_is_found() -> None:
 
 # Functions ------------------------------------------------------------------------------------------
 
-LONG = {
-    "exporter/export.py:export_bundle",
-}
+LONG: set[str] = set()
 """Functions over 60 lines that are still to be divided; nothing may be added."""
-WIDE = {
-    "exporter/export.py:export_bundle",
-}
+WIDE: set[str] = set()
 """Signatures over 8 parameters that are still to become objects; nothing may be added."""
 
 

@@ -92,7 +92,7 @@ def test_channels_last_input(tmp_path: Path, frame: Any) -> None:
 
 def test_open_size_needs_input_size(tmp_path: Path) -> None:
     model = tiny_model(size=("h", "w"))
-    with pytest.raises(SourceError, match="pass --input-size"):
+    with pytest.raises(SourceError, match="pass input_size="):
         exported(model, tmp_path)
     assert exported(model, tmp_path, input_size="40x24").manifest.input.width == 24
     with pytest.raises(SourceError, match="asks for height 64, but the file fixes it to 32"):
@@ -102,7 +102,7 @@ def test_open_size_needs_input_size(tmp_path: Path) -> None:
 def test_several_outputs(tmp_path: Path) -> None:
     model = tiny_model()
     model.graph.output.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["n", 16]))
-    with pytest.raises(SourceError, match="outputs scores, f: name the class scores with --output"):
+    with pytest.raises(SourceError, match="outputs scores, f: name the class scores with output="):
         exported(model, tmp_path)
     assert exported(model, tmp_path, output="scores").manifest.head.classes == 4
 
@@ -135,7 +135,7 @@ def test_factory_with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with torch.no_grad():
         expected = net.eval()(torch.tensor(frame).float().permute(2, 0, 1)[None])[0].numpy()
     np.testing.assert_allclose(explainer.explain(frame).scores, expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(SourceError, match="pass --input-size"):
+    with pytest.raises(SourceError, match="pass input_size="):
         sise_ort.export("my_nets:build", "other.sise", normalize="none")
     with pytest.raises(SourceError, match="'my_nets:nothing' cannot be called: AttributeError"):
         sise_ort.export("my_nets:nothing", "other.sise", input_size=32, normalize="none")
@@ -158,7 +158,7 @@ def test_default_weights_from_the_torch_cache(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     cache = tmp_path / "torch" / "hub" / "checkpoints"
-    with pytest.raises(SourceError, match=r"pass --weights FILE.*") as error:
+    with pytest.raises(SourceError, match=r"pass weights= a file.*") as error:
         sise_ort.export("squeezenet1_1")
     assert str(cache) in str(error.value)
     assert not (tmp_path / "squeezenet1_1.sise").exists()
@@ -185,7 +185,7 @@ def test_torchvision_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     models = torch_model.torchvision_package().models
     net = models.squeezenet1_1(weights=None, num_classes=7)
     torch.save(net.state_dict(), tmp_path / "seven.pth")
-    with pytest.raises(SourceError, match=r"do not fit the network.*--classes N"):
+    with pytest.raises(SourceError, match=r"do not fit the network.*classes="):
         sise_ort.export("squeezenet1_1", tmp_path / "s.sise", weights=tmp_path / "seven.pth")
     manifest = sise_ort.export(
         "squeezenet1_1", tmp_path / "s.sise", weights=tmp_path / "seven.pth", classes=7
@@ -223,11 +223,11 @@ def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert manifest.origin["kind"] == "timm" and manifest.labels == ()
         result = sise_ort.load(bundle, provider="cpu").explain(frame, mu=0.9)
         np.testing.assert_allclose(result.scores, expected, rtol=1e-3, atol=1e-4)
-    with pytest.raises(SourceError, match=r"do not fit the network.*--classes N"):
+    with pytest.raises(SourceError, match=r"do not fit the network.*classes="):
         sise_ort.export("timm:lcnet_035", tmp_path / "o.sise", weights=tmp_path / "six.pth")
     with pytest.raises(SourceError, match="timm has no model 'lcnet_5'; did you mean timm:lcnet_"):
         sise_ort.export("timm:lcnet_5")
-    with pytest.raises(SourceError, match="--classes 6: the DEFAULT weights have their own classes"):
+    with pytest.raises(SourceError, match="classes=6: the DEFAULT weights have their own classes"):
         sise_ort.export("timm:lcnet_050", classes=6)
     (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
     with pytest.raises(SourceError, match=r"bad\.safetensors' cannot be read as safetensors"):
@@ -239,7 +239,7 @@ def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(
         SourceError,
-        match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*https://huggingface.co/timm/lcnet_050.*--weights FILE",
+        match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*https://huggingface.co/timm/lcnet_050.*weights=",
     ):
         sise_ort.export("timm:lcnet_050")
 

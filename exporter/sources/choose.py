@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from sise_ort.errors import ParameterError, SourceError
+from sise_ort.errors import ParameterError, SourceError, option
 from sise_ort.exporter.sources.onnx_file import load_onnx
+from sise_ort.exporter.sources.onnx_proto import regular_file
 from sise_ort.exporter.sources.source import Source
 
 
@@ -36,21 +38,23 @@ def load_source(
             )
         if input_size is None:
             raise SourceError(
-                "a PyTorch module does not tell its picture's size: pass input_size=N or (H, W)"
+                f"a PyTorch module does not tell its picture's size: pass {option('input_size')} N, or height and width"
             )
         _refuse("a module", weights=weights, classes=classes, output=output)
         return torch_model.from_module(source, type(source).__name__, input_size, channels=channels)
     text = str(source)
     path = Path(source)
-    if path.suffix == ".onnx" or (path.is_file() and path.suffix not in (".pt", ".pth")):
+    is_name = isinstance(source, str) and re.fullmatch(r"[\w.:-]{1,200}", text) and path.suffix != ".onnx"
+    is_file = not (is_name and text.partition(":")[1]) and regular_file(path, "model file") is not None
+    if path.suffix in (".pt", ".pth", ".safetensors"):
+        raise SourceError(
+            f"'{text}' holds weights, not a network: name the network, such as resnet50 or package.module:factory, and pass "
+            f"{option('weights', text)}"
+        )
+    if path.suffix == ".onnx" or is_file:
         _refuse("an .onnx file", weights=weights, classes=classes)
         return load_onnx(path, output)
-    if path.suffix in (".pt", ".pth"):
-        raise SourceError(
-            f"'{text}' holds weights, not a network: name the network and pass --weights {text}, "
-            f"as in `sise-ort export resnet50 --weights {text}` or `sise-ort export package.module:factory --weights {text}`"
-        )
-    if isinstance(source, Path) or "/" in text or path.is_dir():
+    if not is_name:
         raise SourceError(f"there is no model file '{text}'")
     from sise_ort.exporter.sources import torch_model
 
@@ -68,4 +72,4 @@ def load_source(
 def _refuse(kind: str, **options: Any) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise ParameterError(f"--{given[0]} does not go with {kind}")
+        raise ParameterError(f"{option(given[0])} does not go with {kind}")

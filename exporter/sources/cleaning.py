@@ -12,7 +12,10 @@ import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.errors import SourceError, first_line
+from sise_ort.bundle.format import LARGEST_PICTURE
+from sise_ort.errors import SourceError, first_line, option
+from sise_ort.exporter.gradients import RULES
+from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.head import final_activation
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
@@ -20,6 +23,8 @@ from sise_ort.exporter.sources.shapes import BATCH, ShapesDoNotFit, infer_shapes
 
 OPSET, IR_VERSION = 20, 10
 OLDEST_OPSET, NEWEST_OPSET = 7, 24
+KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
+"""Domains of operators that ONNX or onnxruntime bring along."""
 _TO_FLOAT = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
@@ -74,6 +79,7 @@ def clean(
         passes.TopologicalSortPass(),
     )(model)
     graph = model.graph
+    _require_domains(graph)
     siblings = _choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
     _to_float32(graph)
@@ -100,6 +106,28 @@ def clean(
     return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True, siblings=siblings)
 
 
+def _require_domains(graph: ir.Graph) -> None:
+    for node in graph.all_nodes():
+        if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in RULES:
+            raise SourceError(
+                f"{describe(node)}: neither ONNX nor onnxruntime knows the domain '{node.domain}'. Export the model with "
+                "standard operators, or with this one as a function of the model"
+            )
+
+
+def _require_operators(proto: onnx.ModelProto, version: int) -> None:
+    functions = {(f.domain, f.name) for f in proto.functions}
+    for node in proto.graph.node:
+        if node.domain in ("", "ai.onnx") and (node.domain, node.op_type) not in functions:
+            try:
+                onnx.defs.get_schema(node.op_type, version, "")
+            except onnx.defs.SchemaError as error:
+                raise SourceError(
+                    f"operator {node.op_type} (node '{node.name or ', '.join(node.output)}') is not in ONNX's opset {version}, "
+                    "which the model says that it uses. Export it anew with opset_version=20"
+                ) from error
+
+
 def _tidy(model: ir.Model) -> ir.Model:
     """Drop what folding left over."""
     passes.RemoveUnusedNodesPass()(model)
@@ -120,6 +148,7 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+    _require_operators(proto, version)
     if needs_rewriting(proto):
         model = ir.from_proto(proto)
         _rewrite(model)
@@ -148,11 +177,11 @@ def _choose_output(graph: ir.Graph, output: str | None) -> tuple[str, ...]:
     names = [v.name for v in graph.outputs]
     if output is None and len(names) > 1:
         raise SourceError(
-            f"the model has the outputs {', '.join(map(str, names))}: name the class scores with --output"
+            f"the model has the outputs {', '.join(map(str, names))}: name the class scores with {option('output')}"
         )
     if output is not None and output not in names:
         raise SourceError(
-            f"--output: there is no output '{output}'; the model has {', '.join(map(str, names))}"
+            f"{option('output')}: there is no output '{output}'; the model has {', '.join(map(str, names))}"
         )
     if not names:
         raise SourceError("the model has no output")
@@ -213,13 +242,20 @@ def _choose_size(
         length = fixed[axis]
         if length is None:
             if wanted is None:
-                raise SourceError("the file leaves the picture's size open: pass --input-size N or HxW")
+                raise SourceError(
+                    f"the file leaves the picture's size open: pass {option('input_size')} N, or height x width such as 256x1600"
+                )
             length = wanted[axis]
         elif wanted is not None and wanted[axis] != length:
             raise SourceError(
-                f"--input-size asks for {name} {wanted[axis]}, but the file fixes it to {length}"
+                f"{option('input_size')} asks for {name} {wanted[axis]}, but the file fixes it to {length}"
             )
         size.append(length)
+    if size[0] * size[1] > LARGEST_PICTURE:
+        raise SourceError(
+            f"pictures of {size[0]} x {size[1]} have more pixels than {LARGEST_PICTURE:,}; pass a smaller "
+            f"{option('input_size')}, or export the model for one"
+        )
     return size[0], size[1]
 
 

@@ -5,47 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import google.protobuf.message
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from sise_ort.bundle import file_sha256
-from sise_ort.errors import ProviderError, SourceError, first_line
+from sise_ort.errors import ProviderError, SourceError
+from sise_ort.exporter.sources.onnx_proto import read_proto
 from sise_ort.exporter.sources.source import Source
 
 
 def load_onnx(path: str | Path, output: str | None = None) -> Source:
     """Read an .onnx file, its external weights included.
 
+    Parameters
+    ----------
+    path : str or Path
+    output : str, optional
+        The output that holds the class scores, where there are several.
+
     Raises
     ------
-    SourceError : missing, truncated, no ONNX at all, weights missing, or not accepted by onnxruntime.
+    SourceError
+        See `read_proto`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SourceError(f"there is no model file '{path}'")
-    try:
-        proto = onnx.load(path)
-    except google.protobuf.message.DecodeError as error:
-        raise SourceError(f"'{path}' is not an ONNX model, or it is truncated: {error}") from error
-    except FileNotFoundError as error:
-        raise SourceError(f"'{path}': its external weights are missing: {error}") from error
-    except onnx.checker.ValidationError as error:
-        raise SourceError(f"'{path}': its external weights cannot be read: {first_line(error)}") from error
-    except OSError as error:
-        raise SourceError(f"'{path}' cannot be read: {error.strerror or error}") from error
-    if not proto.graph.node:
-        raise SourceError(f"'{path}' holds no graph: it is not an ONNX model, or it is empty or truncated")
+    proto, digest = read_proto(path)
     opsets = {o.domain or "ai.onnx": o.version for o in proto.opset_import}
     origin = {
         "kind": "onnx",
         "file": path.name,
-        "sha256": file_sha256(path),
+        "sha256": digest,
         "opsets": opsets,
         "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
     }
-    return Source(path.stem, proto, _Reference(path, output), origin)
+    return Source(path.stem, proto, _Reference(path, output), origin, words=f"'{path}'")
 
 
 class _Reference:
@@ -62,7 +54,7 @@ class _Reference:
         except ProviderError as error:
             raise SourceError(f"onnxruntime does not run the source model: {error}") from error
         name, dtype, shape = session.signature[0]
-        if shape[1] not in (1, 3) and shape[3] in (1, 3):
+        if len(shape) == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3):
             inputs = inputs.transpose(0, 2, 3, 1)
         output = self._output or session.outputs[0]
         fixed = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else 1

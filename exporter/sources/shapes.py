@@ -6,6 +6,7 @@ the batch. Values that can be computed from shapes alone (Shape → Gather → C
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,24 @@ _PROBES = (2, 3)
 _SMALL = 1 << 16
 """Integer tensors of at most this many elements are computed, if all that they depend on is known."""
 _SMALL_FLOATS = 1 << 10
+LARGEST = 1 << 34
+"""Elements of the largest tensor for two pictures: a file that asks for more is wrong, or hostile."""
 _AS_THEY_ARE = frozenset(
-    "Bernoulli DequantizeLinear Multinomial QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+    """AveragePool Bernoulli DequantizeLinear Multinomial QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike Col2Im Conv ConvInteger
+    ConvTranspose DFT DeformConv Einsum GRU GridSample LSTM LpPool MaxPool MaxUnpool MelWeightMatrix NonMaxSuppression RNN
+    RegexFullMatch Resize RoiAlign STFT SequenceMap StringConcat StringSplit Upsample""".split()
 )
+"""Operators that are never computed here: random ones, those that quantise, and those that need far more memory or time
+than their results have elements."""
+_COUNTED = frozenset("Compress NonZero Unique".split())
+"""Operators whose result's length is unknown before they run, but bounded by their input's."""
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
+
+
+_NOT_COMPUTED = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError
+)  # fmt: skip
+"""What onnx.reference raises where it cannot compute an operator, which then stays in the graph."""
 
 
 class ShapesDoNotFit(SourceError):
@@ -125,6 +140,7 @@ class _Walk:
             results.append(types)
             same = i == 1 and all(f is not None and f[0] is f[1] for f in inputs.values())
             datas.append(datas[0] if same else self._compute(node, proto, seen, types))  # type: ignore[arg-type]
+        self._refuse_sizes(node, results[0])
         for place, value in enumerate(node.outputs):
             if not value.name:
                 continue
@@ -138,6 +154,15 @@ class _Walk:
             self._write_down(value)
             if first.data is not None and np.array_equal(first.data, second.data, equal_nan=False):  # type: ignore[arg-type]
                 self._replace(value, first.data)
+
+    def _refuse_sizes(self, node: ir.Node, types: dict[str, onnx.TypeProto]) -> None:
+        for kind in types.values():
+            dims = _Facts(kind).dims or []
+            if math.prod(1 if d is None else d for d in dims) > LARGEST:
+                raise ShapesDoNotFit(
+                    f"{node.op_type} '{node.name or node.outputs[0].name}' asks for a tensor of shape {dims}, which no "
+                    "computer holds: the file is damaged, or the picture's size is wrong"
+                )
 
     def _infer(
         self, schema: onnx.defs.OpSchema, proto: onnx.NodeProto, node: ir.Node, seen: dict[str, _Facts]
@@ -177,22 +202,26 @@ class _Walk:
             return [array[start:end]]
         if node.op_type in _AS_THEY_ARE or any(facts.data is None for facts in seen.values()):
             return unknown
+        if any(isinstance(a.value, ir.Graph) for a in node.attributes.values()):
+            return unknown
         for kind in types.values():
-            dims = _Facts(kind).dims or []
+            dims = _Facts(kind).dims
+            if (dims is None or None in dims) and node.op_type not in _COUNTED:
+                return unknown
+            dims = dims or []
             most = _SMALL_FLOATS if kind.tensor_type.elem_type in _FLOATS else _SMALL
-            if np.prod([d or 1 for d in dims]) > most:
+            if math.prod(1 if d is None else d for d in dims) > most:
                 return unknown
         try:
             evaluator = onnx.reference.ReferenceEvaluator(proto)
-            found = evaluator.run(None, {name: facts.data for name, facts in seen.items()})
-        except (
-            NotImplementedError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):  # what it cannot compute stays in the graph
+            with np.errstate(all="ignore"):
+                found = evaluator.run(None, {name: facts.data for name, facts in seen.items()})
+        except _NOT_COMPUTED:
             return unknown
-        return [np.asarray(a) if isinstance(a, (np.ndarray, np.generic)) else None for a in found]
+        return [
+            np.asarray(a) if isinstance(a, (np.ndarray, np.generic)) and np.size(a) <= _SMALL else None
+            for a in found
+        ]
 
     def _believe(self, declared: dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]]) -> None:
         """An operator that ONNX does not know: what the file says of its outputs, with the batch in front."""

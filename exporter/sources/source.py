@@ -16,10 +16,24 @@ from numpy.typing import NDArray
 class Source:
     """A model as it came.
 
-    name : for the default bundle name. model : with its weights; an ir.Model has opset 20.
-    reference : network inputs float32 [n, C, H, W] -> the source's own output [n, …], by its own framework.
-    origin : facts for the manifest. defaults : export options that the source knows (mean, std, fit…).
-    labels : class names, () if unknown. size : (height, width) where nobody asks for another.
+    Attributes
+    ----------
+    name : str
+        For the default bundle name.
+    model : onnx.ModelProto or ir.Model
+        With its weights; an ir.Model has opset 20.
+    reference : callable
+        Network inputs float32 [n, C, H, W] to the source's own output [n, …], computed by its own framework.
+    origin : mapping
+        Facts for the manifest.
+    defaults : mapping
+        Export options that the source knows: mean, std, fit, resize.
+    labels : tuple of str
+        Class names, () if unknown.
+    size : (int, int), optional
+        Height and width where nobody asks for others.
+    words : str
+        The source as errors name it: "'model.onnx'".
     """
 
     name: str
@@ -29,3 +43,4 @@ class Source:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    words: str = "the model"

@@ -7,9 +7,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from sise_ort.errors import MissingDependencyError, SourceError, first_line
+from sise_ort.errors import MissingDependencyError, SourceError, first_line, option
 from sise_ort.exporter.sources import torch_model
 from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.sources.translation import translated
 
 
 def load_timm(
@@ -41,16 +42,17 @@ def load_timm(
     text = str(weights)
     if text == "DEFAULT" and classes is not None:
         raise SourceError(
-            f"--classes {classes}: the DEFAULT weights have their own classes; pass --weights FILE or NONE"
+            f"{option('classes', classes)}: the DEFAULT weights have their own classes; pass {option('weights')} a file or NONE"
         )
     options: dict[str, Any] = {"exportable": True, **({} if classes is None else {"num_classes": classes})}
     if text == "DEFAULT":
         net = _pretrained(timm, name, options)
     else:
-        net = timm.create_model(name, pretrained=False, **options)
+        with translated(f"timm cannot build '{name}'", SourceError):
+            net = timm.create_model(name, pretrained=False, **options)
         if text != "NONE":
             path = Path(weights)
-            hint = "; pass --classes N where the network was trained for N classes"
+            hint = f"; pass {option('classes')} where the network was trained for another number of classes"
             torch_model.fill(net, torch_model.load_state(path), path, hint)
     facts = timm.data.resolve_model_data_config(net)
     channels, *own_size = facts["input_size"]
@@ -80,10 +82,12 @@ def _timm() -> Any:
 def _pretrained(timm: Any, name: str, options: dict[str, Any]) -> Any:
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
-        raise SourceError(f"timm has no weights for '{name}'; pass --weights FILE, or NONE for random ones")
+        raise SourceError(
+            f"timm has no weights for '{name}'; pass {option('weights')} a file, or NONE for random ones"
+        )
     try:
         return timm.create_model(name, pretrained=True, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Hugging Face's and torch's errors are of many kinds
         place = (
             f"https://huggingface.co/{config.hf_hub_id}"
             if config.hf_hub_id
@@ -91,7 +95,7 @@ def _pretrained(timm: Any, name: str, options: dict[str, Any]) -> Any:
         )
         raise SourceError(
             f"the DEFAULT weights of timm:{name} cannot be loaded ({first_line(error)}). They are published at "
-            f"{place}: pass a copy with --weights FILE, or take random ones with --weights NONE"
+            f"{place}: pass a copy with {option('weights')}, or take random ones with {option('weights', 'NONE')}"
         ) from error
 
 

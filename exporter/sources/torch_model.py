@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import hashlib
 import importlib
-import pickle
 import sys
 import tempfile
 import urllib.error
@@ -18,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import MissingDependencyError, SourceError, first_line
+from sise_ort.errors import MissingDependencyError, SourceError, first_line, option
 from sise_ort.exporter.sources.cleaning import OPSET
+from sise_ort.exporter.sources.onnx_proto import refuse_pointer, regular_file
 from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.sources.translation import innermost
 
 try:
     import torch
@@ -92,7 +93,7 @@ def load_torchvision(
     if str(weights) == "DEFAULT":
         if classes is not None and classes != len(default.meta["categories"]):
             raise SourceError(
-                f"--classes {classes}: the DEFAULT weights have 1000 classes; pass --weights FILE or NONE"
+                f"{option('classes', classes)}: the DEFAULT weights have 1000 classes; pass {option('weights')} a file or NONE"
             )
         entry = default
         net = _default_weights(models, name, entry)
@@ -106,7 +107,12 @@ def load_torchvision(
             net = _official_file(models, name, entry, path)
         else:
             net = _bare(models, name, classes, state)
-            fill(net, state, path, "; pass --classes N where the network was trained for N classes")
+            fill(
+                net,
+                state,
+                path,
+                f"; pass {option('classes')} where the network was trained for another number of classes",
+            )
     transforms = (entry or default).transforms()
     crop, resize = transforms.crop_size[0], transforms.resize_size[0]
     size = input_size or (crop, crop)
@@ -135,17 +141,21 @@ def load_factory(
     sys.path.insert(0, "")
     try:
         net = getattr(importlib.import_module(module_name), factory_name)()
-    except Exception as error:
-        raise SourceError(f"'{spec}' cannot be called: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise SourceError(
+            f"'{spec}' cannot be called: {type(error).__name__}: {first_line(error)}"
+        ) from error
     finally:
         sys.path.remove("")
     if not isinstance(net, nn.Module):
         raise SourceError(f"'{spec}' returns {type(net).__name__}, not a torch.nn.Module")
     if input_size is None:
-        raise SourceError("a PyTorch module does not tell its picture's size: pass --input-size N or HxW")
+        raise SourceError(
+            f"a PyTorch module does not tell its picture's size: pass {option('input_size')} N, or height x width"
+        )
     if weights is not None and str(weights) == "DEFAULT":
         raise SourceError(
-            "--weights DEFAULT is for torchvision names; pass --weights FILE, or none to take the factory's"
+            f"{option('weights', 'DEFAULT')} is for torchvision and timm names; pass a file, or nothing to take the factory's"
         )
     if weights is not None and str(weights) != "NONE":
         fill(net, load_state(Path(weights)), Path(weights))
@@ -169,9 +179,9 @@ def from_module(
     ------
     SourceError : torch cannot export it.
     """
-    net = net.eval().float().cpu()
-    example = torch.zeros(2, channels, *size)
     try:
+        net = net.eval().float().cpu()
+        example = torch.zeros(2, channels, *size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own deprecations are not the user's
             program = torch.onnx.export(
@@ -184,7 +194,10 @@ def from_module(
                 verbose=False,
             )
     except Exception as error:
-        raise SourceError(f"torch cannot export '{name}' to ONNX: {first_line(error)}") from error
+        cause = innermost(error)
+        raise SourceError(
+            f"torch cannot export '{name}' to ONNX: {type(cause).__name__}: {first_line(cause)}"
+        ) from error
     assert program is not None
     model = program.model
 
@@ -198,19 +211,21 @@ def from_module(
         return np.asarray(output.numpy())
 
     facts = {**(origin or {"kind": "torch", "module": type(net).__name__}), "torch": torch.__version__}
-    return Source(name, model, reference, facts, defaults or {}, labels, size)
+    return Source(name, model, reference, facts, defaults or {}, labels, size, words=f"the network '{name}'")
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """A state dict from a .safetensors file or a checkpoint, read with ``weights_only=True``; "state_dict" or "model"
     inside is unwrapped."""
-    if not path.is_file():
-        raise SourceError(f"there is no weights file '{path}'")
+    if regular_file(path, "file of weights") is None:
+        raise SourceError(f"there is no file of weights '{path}'")
+    with path.open("rb") as file:
+        refuse_pointer(path, file.read(100))
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # pickle's, zipfile's and torch's are of many kinds
         raise SourceError(
             f"'{path}' cannot be loaded as weights alone ({first_line(error)}). A file that holds a "
             "whole pickled model runs code when it is opened: save net.state_dict() instead"
@@ -241,8 +256,8 @@ def fill(net: nn.Module, state: dict[str, Any], path: Path, hint: str = "") -> N
     """Load a state dict strictly."""
     try:
         net.load_state_dict(state)
-    except RuntimeError as error:
-        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or first_line(error)
         raise SourceError(f"the weights in '{path}' do not fit the network: {details}{hint}") from error
 
 
@@ -262,7 +277,7 @@ def _default_weights(models: Any, name: str, entry: Any) -> nn.Module:
         reason = getattr(error, "reason", error)
         raise SourceError(
             f"the DEFAULT weights of {name} cannot be loaded ({reason}). Put a copy at '{cached}', "
-            f"pass --weights FILE, or take random ones with --weights NONE. They are published at {entry.url}"
+            f"pass {option('weights')} a file, or take random ones with {option('weights', 'NONE')}. They are published at {entry.url}"
         ) from error
     return net
 
