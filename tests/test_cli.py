@@ -110,7 +110,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path, tiny_bundle: P
         (["explain", "BUNDLE", "PICTURE", "--provider", "cuda"], 1, "provider cuda is not part"),
         (["explain", "nothing.sise", "PICTURE"], 1, "there is no bundle"),
         (["export", "nothing.onnx"], 1, "there is no model file"),
-        (["export", "ONNX"], 1, "--normalize imagenet|tf|none"),
+        (["export", "ONNX"], 1, "--normalize imagenet, tf or none"),
         (["export", "ONNX", "--normalize", "tf", "--mean", "1,2,3"], 2, "not both"),
         (["export", "ONNX", "--mean", "a,b"], 2, "not a list of numbers"),
         (["dance"], 2, "No such command"),
