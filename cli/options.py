@@ -19,6 +19,12 @@ provider_option = click.option(
     help="ONNX Runtime execution provider to run on; auto takes the fastest one that works here.",
 )
 
+untrusted_option = click.option(
+    "--untrusted",
+    is_flag=True,
+    help="First try the bundle in a process of its own with limited memory and time: for bundles of unknown people.",
+)
+
 MOST_INPUTS = 65_536
 MOST_THREADS = 4_096
 MOST_CLASSES = 1_000_000

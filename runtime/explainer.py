@@ -11,12 +11,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Manifest, bundle_digest
+from sise_ort.bundle import Bundle, Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
 from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
 from sise_ort.readouts import Question
+from sise_ort.runtime.limits import Limits
 from sise_ort.runtime.methods.method import Call, Method, Picture, Progress
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
@@ -34,7 +35,7 @@ def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
     BundleError : the folder is gone, or holds another bundle by now.
     """
     explainer = Explainer(*arguments)
-    if bundle_digest(explainer.manifest) != digest:
+    if explainer.model.digest != digest:
         explainer.close()
         raise BundleError(
             f"the bundle '{arguments[0]}' has changed since its explainer was pickled: load it again there"
@@ -68,14 +69,17 @@ class Explainer:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | Path | Bundle,
         provider: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
         provider_options: Mapping[str, object] | None = None,
+        limits: Limits | None = None,
+        trusted: bool = True,
     ) -> None:
-        self._model = BundleModel(bundle, provider, batch_size, threads, provider_options)
-        self._arguments = (str(Path(bundle).absolute()), provider, batch_size, threads, provider_options)
+        options = (provider, batch_size, threads, provider_options, limits, trusted)
+        self._model = BundleModel(bundle, *options)
+        self._arguments = (str(self._model.folder.absolute()), *options)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
         notes = []
@@ -106,7 +110,7 @@ class Explainer:
         self._model.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_again, (self._arguments, bundle_digest(self.manifest))
+        return _load_again, (self._arguments, self._model.digest)
 
     @property
     def model(self) -> BundleModel:

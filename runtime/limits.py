@@ -38,7 +38,7 @@ class Limits:
         A limit is not positive.
     """
 
-    load_seconds: float = 600.0
+    load_seconds: float = 120.0
     load_memory: int | None = None
     run_seconds: float = 300.0
 

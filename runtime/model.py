@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from sise_ort.errors import ClosedError, OutOfMemoryError
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, Turns
 from sise_ort.runtime.extracted import Extracted, Pick, Sketch
+from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits
-from sise_ort.runtime.opening import Opening, give_memory_back, require_fitting
 from sise_ort.runtime.pace import Pace
 from sise_ort.runtime.providers import Graph, Provider, Rows, Session, Tensor, version
+from sise_ort.runtime.trial import require_harmless
 
 
 class BundleModel:
-    """The phases of one bundle on one provider; pickled, it is opened again where it arrives.
+    """The phases of one bundle on one provider.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class BundleModel:
         Options of onnxruntime's GPU provider for `predict`; see `Provider`.
     limits : Limits or None
         What loading and each run may take; None takes the defaults.
+    trusted : bool
+        False opens and runs the bundle once in a process of its own first, whose memory and time are limited.
 
     Attributes
     ----------
@@ -62,16 +65,16 @@ class BundleModel:
         threads: int | None = None,
         provider_options: Mapping[str, object] | None = None,
         limits: Limits | None = None,
+        trusted: bool = True,
     ) -> None:
         limits = limits or Limits()
         self.provider = Provider(provider, threads, provider_options, limits)
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
+        if not trusted:
+            require_harmless(self._bundle, limits)
         self.folder = self._bundle.folder
         self.manifest: Manifest = self._bundle.manifest
         self.digest = bundle_digest(self.manifest)
-        self._opening = Opening(
-            self.folder.absolute(), provider, batch_size, threads, provider_options, limits, self.digest
-        )
         spec = self.manifest.input
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
         require_fitting(self.manifest, known if batch_size is None else batch_size)
@@ -86,9 +89,6 @@ class BundleModel:
         self.pace = Pace()
         self.notes: tuple[str, ...] = ()
         give_memory_back()
-
-    def __reduce__(self) -> tuple[Callable[[Opening], BundleModel], tuple[Opening]]:
-        return Opening.open, (self._opening,)
 
     @property
     def batch_size(self) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sise_ort.bundle import Manifest
     from sise_ort.explanation import Explanation
     from sise_ort.runtime.explainer import Explainer
+    from sise_ort.runtime.limits import Limits
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "ExportError",
     "FrameError",
     "GradientError",
+    "Limits",
     "MissingDependencyError",
     "NoBlocksError",
     "OutputError",
@@ -65,18 +67,30 @@ def load(
     batch_size: int | None = None,
     threads: int | None = None,
     provider_options: Mapping[str, object] | None = None,
+    limits: Limits | None = None,
+    trusted: bool = True,
 ) -> Explainer:
     """Open a bundle.
 
     Parameters
     ----------
-    bundle : folder that `export` wrote.
-    provider : "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
-    batch_size : masked inputs scored at once; None takes what `sise-ort bench` has measured on this machine, else
-        chooses by the picture's size.
-    threads : CPU threads to use; None takes all cores.
-    provider_options : options of onnxruntime's CUDA or TensorRT provider for the session that scores masks, by
-        onnxruntime's names, such as {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}.
+    bundle : str or Path
+        Folder that `export` wrote. It is read once, into memory; nothing is read from it later.
+    provider : str
+        "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
+    batch_size : int or None
+        Masked inputs scored at once; None takes what `sise-ort bench` has measured on this machine, else chooses by the
+        picture's size.
+    threads : int or None
+        CPU threads to use; None takes all cores.
+    provider_options : mapping or None
+        Options of onnxruntime's CUDA or TensorRT provider for the session that scores masks, by onnxruntime's names,
+        such as {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}.
+    limits : Limits or None
+        Seconds and bytes that loading, and each run of a graph, may take; None takes the defaults.
+    trusted : bool
+        False, for a bundle from people you do not know, first opens and runs it once in a process of its own, whose
+        memory and time are limited (docs/bundle.md).
 
     Raises
     ------
@@ -84,7 +98,7 @@ def load(
     """
     from sise_ort.runtime.explainer import Explainer
 
-    return Explainer(bundle, provider, batch_size, threads, provider_options)
+    return Explainer(bundle, provider, batch_size, threads, provider_options, limits, trusted)
 
 
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:
@@ -104,6 +118,10 @@ def __getattr__(name: str) -> Any:
         from sise_ort.runtime.explainer import Explainer
 
         return Explainer
+    if name == "Limits":
+        from sise_ort.runtime.limits import Limits
+
+        return Limits
     if name == "Explanation":
         from sise_ort.explanation import Explanation
 

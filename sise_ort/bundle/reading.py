@@ -245,21 +245,23 @@ def _read_file(folder: Path, name: str, place: int | None, largest: int) -> memo
         reason = "it is a link; a bundle's files must be files" if link else error.strerror or str(error)
         raise BundleError(f"bundle '{folder}': '{name}' cannot be read: {reason}") from error
     try:
-        with os.fdopen(number, "rb", buffering=0) as file:
-            facts = os.fstat(number)
-            if not stat.S_ISREG(facts.st_mode):
-                raise BundleError(f"bundle '{folder}': '{name}' is not a regular file")
-            if facts.st_size > largest:
-                raise BundleError(
-                    f"bundle '{folder}': '{name}' has {facts.st_size} bytes, more than the limit of memory allows"
-                )
-            content = memoryview(bytearray(facts.st_size))
-            at = 0
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            raise BundleError(f"bundle '{folder}': '{name}' is not a regular file")
+        if facts.st_size > largest:
+            raise BundleError(
+                f"bundle '{folder}': '{name}' has {facts.st_size} bytes, more than the limit of memory allows"
+            )
+        content = memoryview(bytearray(facts.st_size))
+        at = 0
+        with open(number, "rb", buffering=0, closefd=False) as file:
             while at < len(content) and (count := file.readinto(content[at:])):
                 at += count
-            return content[:at].toreadonly()
+        return content[:at].toreadonly()
     except (OSError, MemoryError) as error:
         raise BundleError(f"bundle '{folder}': '{name}' cannot be read: {error}") from error
+    finally:
+        os.close(number)
 
 
 def require_folder(folder: Path) -> None:

@@ -1,0 +1,35 @@
+"""Whether a bundle's batches fit into this machine, and what loading leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+from sise_ort.bundle import Manifest
+from sise_ort.errors import ParameterError, option
+from sise_ort.runtime.limits import memory_of_machine
+
+
+def require_fitting(manifest: Manifest, batch_size: int | None) -> None:
+    """Raise ParameterError where a batch size is none, or needs more memory than the machine has."""
+    if batch_size is None:
+        return
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ParameterError(
+            f"{option('batch_size')} is {batch_size!r}; it must be a whole number of at least 1"
+        )
+    spec = manifest.input
+    maps = max(layer.channels * layer.height * layer.width for layer in manifest.layers)
+    each = 4 * (spec.height * spec.width * (spec.channels + 1) + maps + 2 * manifest.head.classes)
+    most = max(1, memory_of_machine() // each)
+    if batch_size > most:
+        raise ParameterError(
+            f"{option('batch_size')} is {batch_size}; one input of this network takes {each / 2**20:.1f} MiB, so that "
+            f"this machine's memory holds {most} at most"
+        )
+
+
+def give_memory_back() -> None:
+    """Return to the system what opening graphs took and freed: the C library would keep it."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
