@@ -6,13 +6,14 @@ import json
 
 import click
 
-from sise_ort.cli.options import provider_option, threads_option
+from sise_ort.cli.options import provider_option, threads_option, untrusted_option
 
 
 @click.command("bench")
 @click.argument("bundle", type=click.Path())
 @provider_option
 @threads_option
+@untrusted_option
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
@@ -21,7 +22,9 @@ from sise_ort.cli.options import provider_option, threads_option
     help="Number of times each batch size is timed; the median counts.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record instead of a table.")
-def command(bundle: str, provider: str, threads: int | None, rounds: int, as_json: bool) -> None:
+def command(
+    bundle: str, provider: str, threads: int | None, untrusted: bool, rounds: int, as_json: bool
+) -> None:
     """Measure the best batch size on this machine, and remember it.
 
     From then on, this bundle uses that batch size on this machine, unless --batch-size says another. The file that keeps
@@ -34,7 +37,7 @@ def command(bundle: str, provider: str, threads: int | None, rounds: int, as_jso
     from sise_ort.cli.console import print_table, say
     from sise_ort.runtime.batch_sizes import measure, remember
 
-    explainer = sise_ort.load(bundle, provider, threads=threads)
+    explainer = sise_ort.load(bundle, provider, threads=threads, trusted=not untrusted)
     for note in explainer.notes:
         say(f"note: {note}")
     model = explainer.model

@@ -17,6 +17,7 @@ from sise_ort.cli.options import (
     Number,
     batch_size_option,
     provider_option,
+    untrusted_option,
 )
 from sise_ort.outputs import OutputFolder, to_json
 
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     help="Pixel value of white where it is not 255, such as 4095 for 12 bits; or the values of black and white.",
 )
 @provider_option
+@untrusted_option
 @batch_size_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record per result, one a line.")
 def command(
@@ -106,6 +108,7 @@ def command(
     settings: tuple[str, ...],
     levels: Any,
     provider: str,
+    untrusted: bool,
     batch_size: int | None,
     as_json: bool,
 ) -> None:
@@ -133,7 +136,7 @@ def command(
         "tolerance": tolerance,
     }
     parameters = method_parameters(method, settings, given)
-    explainer = sise_ort.load(bundle, provider, batch_size)
+    explainer = sise_ort.load(bundle, provider, batch_size, trusted=not untrusted)
     for note in explainer.notes:
         say(f"note: {note}")
     if deadline_ms is not None:

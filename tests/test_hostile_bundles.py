@@ -199,3 +199,19 @@ def test_untrusted_bundles_that_are_harmless(tiny_bundle: Path, frame: Any) -> N
 def test_limits_that_are_none(limits: Any) -> None:
     with pytest.raises(ParameterError, match="must be a positive number"):
         sise_ort.Limits(**limits)
+
+
+def test_untrusted(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option reaches the trial."""
+    from click.testing import CliRunner
+
+    from sise_ort.cli.main import main
+    from sise_ort.runtime import model
+
+    def refuse(*_: Any) -> None:
+        raise BundleError("tried")
+
+    monkeypatch.setattr(model, "require_harmless", refuse)
+    for words in (["explain", str(tiny_bundle), "x.png"], ["bench", str(tiny_bundle)]):
+        result = CliRunner().invoke(main, [*words, "--untrusted"])
+        assert result.exit_code == 1 and "tried" in result.output
