@@ -47,7 +47,7 @@ def point(
     """EBPG of SISE and of Grad-CAM, per picture."""
     sise, cam = [], []
     for path, label, truth in pictures:
-        sise.append(energy_pointing_game(explainer.explain(path, label, mu).frame_heatmap, truth))
+        sise.append(energy_pointing_game(explainer.explain(path, label, mu=mu).frame_heatmap, truth))
         cam.append(
             energy_pointing_game(explainer.explain(path, label, method="gradcam").frame_heatmap, truth)
         )

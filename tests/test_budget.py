@@ -238,18 +238,21 @@ def test_no_pass_at_all(explainer: sise_ort.Explainer, frame: Any) -> None:
 class Watch:
     """A clock that only moves when work is done."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, model: Any, mask: float, finish: float) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, model: Any, mask: float, finish: float, each: float = 0.0
+    ) -> None:
         self.now, self.batches = 100.0, []
+        self.mask, self.finish, self.each = mask, finish, each  # each : of a finish, per question
         score_maps, fuse = model.score_maps, model.fuse
 
         def slow_scores(picks: Any) -> Any:
             self.batches.append(sum(len(pick.index) for pick in picks))
-            self.now += mask * self.batches[-1]
+            self.now += self.mask * self.batches[-1]
             return score_maps(picks)
 
-        def slow_fuse(*arguments: Any) -> Any:
-            self.now += finish
-            return fuse(*arguments)
+        def slow_fuse(features: Any, weights: Any) -> Any:
+            self.now += self.finish + self.each * len(weights[0])
+            return fuse(features, weights)
 
         monkeypatch.setattr(model, "score_maps", slow_scores)
         monkeypatch.setattr(model, "fuse", slow_fuse)
@@ -320,6 +323,73 @@ def test_warm_up(explainer: sise_ort.Explainer) -> None:
     assert fresh.model.pace.cautious("mask", -1.0) == fresh.model.pace.cautious("finish", -1.0) == -1.0
     fresh.warm_up()
     assert fresh.model.pace.cautious("mask", -1.0) > 0 and fresh.model.pace.cautious("finish", -1.0) > 0
+
+
+@pytest.mark.parametrize("accident", ["finish", "mask"])
+def test_one_hiccup_empties_no_budget(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch, accident: str
+) -> None:
+    """A finish or a batch that once takes 100 times as long: the budgets after it are as full as those before."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    counts = []
+    for turn in range(12):
+        watch.finish, watch.mask = 0.02, 0.01
+        if turn == 6:
+            setattr(watch, accident, 100 * getattr(watch, accident))
+        began = watch.now
+        counts.append(masks_of(run_with(fresh, frame, Budget(deadline=0.2), watch)))
+        assert turn == 6 or watch.now - began + 0.02 <= 0.2 + 1e-9
+    assert min(counts[7:]) >= min(counts[2:6]) > 8
+
+
+def test_a_step_is_noticed(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that takes three times as long from some moment on: two explanations are late at most, then none."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    late = []
+    for turn in range(14):
+        if turn == 6:
+            watch.mask, watch.finish = 0.03, 0.06
+        began = watch.now
+        assert masks_of(run_with(fresh, frame, Budget(deadline=0.3), watch)) > 2
+        late.append(watch.now - began + 0.02 > 0.3 + 1e-9)
+    assert not any(late[:6]) and sum(late[6:8]) <= 2 and not any(late[8:])
+
+
+def test_a_drift_is_followed(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that takes 5 % longer each time: no deadline is missed by more than the drift of two explanations."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    for _ in range(25):
+        began = watch.now
+        run_with(fresh, frame, Budget(deadline=0.3), watch)
+        assert watch.now - began + 0.02 <= 0.3 + 0.11 * watch.finish
+        watch.mask, watch.finish = 1.05 * watch.mask, 1.05 * watch.finish
+
+
+def test_a_deadline_counts_the_questions(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finishing four questions takes four times as long as one: known from one, kept with four, and the other way round."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.005, finish=0.0, each=0.03)
+    for turn, questions in enumerate(
+        (1, 1, 4, 4, 1, 4)
+    ):  # the first warms up, the second is the first measured
+        began = watch.now
+        model = fresh.model
+        call = Call(clock=watch, started=watch() - 0.02)
+        asked = [Question.of_class(k) for k in range(questions)]
+        run = Sise(budget=Budget(deadline=0.25)).explain(model, model.upload(frame), asked, call)
+        assert turn < 2 or watch.now - began + 0.02 <= 0.25 + 1e-9
+        assert watch.now - began + 0.02 > 0.25 - 0.05 or run.answers[0].facts["stopped_by"] == "complete"
+        assert sum(watch.batches) >= 8
+        watch.batches.clear()
 
 
 def test_deadline_and_passes_together(

@@ -273,3 +273,50 @@ def test_pickled(tiny_bundle: Path, frame: Any, tmp_path: Path, monkeypatch: pyt
     shutil.rmtree(folder)
     with pytest.raises(BundleError, match="there is no bundle"):
         pickle.loads((tmp_path / "explainer.pickle").read_bytes())
+
+
+def test_a_short_call_does_not_wait_for_a_long_one(tmp_path: Path, frame: Any) -> None:
+    """While one call scores hundreds of masks, others come and go: each waits for one batch of it at a time."""
+    onnx.save(tiny_model(seed=3, width=4), tmp_path / "t.onnx")
+    sise_ort.export(tmp_path / "t.onnx", tmp_path / "t.sise", normalize="tf")
+    explainer = sise_ort.load(tmp_path / "t.sise", provider="cpu", batch_size=1)
+    begun, ended, order = threading.Event(), threading.Event(), []
+
+    def long() -> None:
+        explainer.explain(frame, 1, method="rise", masks=1200, progress=lambda *_: begun.set())
+        ended.set()
+        order.append("long")
+
+    def short() -> None:
+        begun.wait(60)
+        for _ in range(3):
+            explainer.explain(frame, 1, passes=4)
+            assert not ended.is_set()
+        order.append("short")
+
+    in_threads([long, short])
+    assert order == ["short", "long"]
+
+
+def test_a_deadline_counts_from_its_own_call(
+    tiny_bundle: Path, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that had to wait longer than its deadline for the first run scores nothing and answers at once."""
+    explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=1)
+    explainer.warm_up()
+    model, scored = explainer.model, []
+    score_maps = model.score_maps
+    monkeypatch.setattr(model, "score_maps", lambda picks: scored.append(1) or score_maps(picks))
+    held = threading.Event()
+
+    def hold() -> None:
+        with model.turns:
+            held.set()
+            threading.Event().wait(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    result = explainer.explain(frame, 1, deadline=0.3)
+    holder.join()
+    assert result.timings["total"] > 0.3 and not scored and result.facts["stopped_by"] == "deadline"

@@ -114,6 +114,13 @@ class Allowance:
             size, ending = at_once, ""
         return size, ending
 
+    def fits(self, masks: int, done: int, began: float) -> bool:
+        """Whether a round that has scored some masks since `began` may score more at its own pace."""
+        if self.budget.deadline is None:
+            return True
+        each = (self.now() - began) / done
+        return self._call.elapsed() + masks * each + self._afterwards() <= self.budget.deadline
+
     def _afterwards(self) -> float:
         """Seconds that must be left when a round is over."""
         each = self._pace.cautious("finish", self._prepared / self._questions)

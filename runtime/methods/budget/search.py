@@ -261,10 +261,7 @@ class Search:
                 if self._stopped == "deadline" and not self.observed:
                     allowance.retry()
                 break
-            began = allowance.now()
-            self._score([self.knowledge.choose() for _ in range(size)])
-            self.knowledge.learn()
-            allowance.scored(size, began)
+            self._round(size)
             self._call.report(len(self.observed), allowance.most)
             if not self._stopped and allowance.budget.tolerance is not None:
                 began = allowance.now()
@@ -272,6 +269,20 @@ class Search:
                 least = min(maps.agreement for maps in drawn)
                 allowance.asked("check", began, less=seconds)
                 self._stopped = "tolerance" if least >= 1 - allowance.budget.tolerance else ""
+
+    def _round(self, size: int) -> None:
+        """Choose and score masks batch by batch, then learn; a round that takes longer than expected ends early."""
+        allowance, began, done = self._allowance, self._allowance.now(), 0
+        batch = self._selection.model.batch_size
+        while done < size:
+            part = min(batch, size - done)
+            if done and not allowance.fits(part, done, began):
+                self._stopped = ""
+                break
+            self._score([self.knowledge.choose() for _ in range(part)])
+            done += part
+        self.knowledge.learn()
+        allowance.scored(done, began)
 
     def finish(self) -> Outcome:
         """The heat maps from what is known by now."""
@@ -304,23 +315,20 @@ class Search:
         maps = self.knowledge.block_maps(self.knowledge.prediction, apart)
         return maps, self._allowance.now() - began
 
-    def _score(self, chosen: Sequence[int]) -> None:
-        selection, masks = self._selection, self.candidates.masks
-        size = selection.model.batch_size
-        for start in range(0, len(chosen), size):
-            part = np.array(chosen[start : start + size])
-            order = np.argsort(masks.block[part], kind="stable")  # each block's maps together
-            sorted_ = part[order]
-            blocks = masks.block[sorted_]
-            picks = [
-                Pick(selection.image, selection.extracted.features[b], masks.index[sorted_[blocks == b]])
-                for b in np.unique(blocks)
-            ]
-            scores, confidence, extent, total = selection.model.score_maps(picks)
-            values = selection.read(Outputs(scores, confidence))
-            require_finite_answers(values)
-            self.knowledge.receive(values[:, np.argsort(order)])
-            self.candidates.mass[sorted_] = extent.astype(np.float64) * total
+    def _score(self, batch: Sequence[int]) -> None:
+        selection, masks, chosen = self._selection, self.candidates.masks, np.array(batch)
+        order = np.argsort(masks.block[chosen], kind="stable")  # each block's maps together
+        sorted_ = chosen[order]
+        blocks = masks.block[sorted_]
+        picks = [
+            Pick(selection.image, selection.extracted.features[b], masks.index[sorted_[blocks == b]])
+            for b in np.unique(blocks)
+        ]
+        scores, confidence, extent, total = selection.model.score_maps(picks)
+        values = selection.read(Outputs(scores, confidence))
+        require_finite_answers(values)
+        self.knowledge.receive(values[:, np.argsort(order)])
+        self.candidates.mass[sorted_] = extent.astype(np.float64) * total
 
 
 def vectors(sketch: Sketch) -> Array:
