@@ -6,7 +6,7 @@
 
 A case passes where it ends in a result that is sound (heat maps in [0, 1], a record that is JSON), in a SiseError, or, on
 the command line, in exit code 0, 1 or 2 with one line. It fails where there is a traceback, an unclear message, a crash,
-more than 60 s, more than 2 GiB of memory, or a file that was lost, changed or left where nothing may be. Cases run in
+more than 60 s (of processor time; 180 s on the clock, for the machine may be busy), more than 2 GiB of memory, or a file that was lost, changed or left where nothing may be. Cases run in
 child processes; kinds that may take their process along have one each. Every case is made from its kind and its seed
 alone, so that it can be replayed. Needs Linux.
 """
@@ -177,7 +177,7 @@ def follow(
     """
     results: list[dict[str, Any]] = []
     current: dict[str, Any] | None = None
-    began, text = time.perf_counter(), b""
+    began, spent, text = time.perf_counter(), 0.0, b""
     with selectors.DefaultSelector() as selector, os.fdopen(read, "rb", buffering=0) as pipe:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
@@ -190,7 +190,7 @@ def follow(
                 for line in lines:
                     facts = json.loads(line)
                     if "begin" in facts:
-                        current, began = batch[facts["begin"]], time.perf_counter()
+                        current, began, spent = batch[facts["begin"]], time.perf_counter(), busy(process.pid)
                         continue
                     ended = {**batch[facts.pop("end")], **facts}
                     if ended["peak"] > MEMORY and ended["verdict"] in PASSED:
@@ -200,10 +200,23 @@ def follow(
                         }
                     results.append(ended)
                     current = None
-            if current is not None and time.perf_counter() - began > SECONDS:
+            seconds = time.perf_counter() - began
+            if (
+                current is not None
+                and seconds > SECONDS
+                and (busy(process.pid) - spent > SECONDS or seconds > 3 * SECONDS)
+            ):
                 return results, current, "hang"
             if current is not None and resident(process.pid) > 2 * MEMORY:
                 return results, current, "memory"
+
+
+def busy(pid: int) -> float:
+    """Seconds of processor time of a process and its children that ended."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def resident(pid: int) -> int:

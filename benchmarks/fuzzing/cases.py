@@ -17,6 +17,9 @@ LONGEST = 500
 """Characters of an error's message at most."""
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 
+FOREIGN = re.compile(r"\[[WEVIF]:onnxruntime:|^\[ ?(WARN|ERROR|INFO):\d")
+"""What onnxruntime and OpenCV write to standard error themselves."""
+
 
 class Wrong(Exception):
     """What a case found: an answer that is not sound, or an error that is not clear."""
@@ -131,6 +134,7 @@ def judge_command(code: int, output: str, errors: str) -> None:
         raise Wrong(f"traceback: {errors[-2000:]}")
     if code not in (0, 1, 2):
         raise Wrong(f"exit code {code}: {errors[-2000:]}")
+    errors = "\n".join(line for line in errors.splitlines() if not FOREIGN.search(line))
     lines = [line for line in errors.splitlines() if line.startswith("Error: ")]
     problems = "problem: " in output  # doctor's
     if code and len(lines) != 1 and not problems:

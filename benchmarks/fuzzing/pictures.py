@@ -137,10 +137,16 @@ def absurd_header(place: Place) -> None:
 @case(AREA, 1, alone=True)
 def bomb(place: Place) -> None:
     """Complete pictures that are small on disk and large in memory."""
-    size = place.rng.choice((6_000, 12_000, 25_000))
-    packer = zlib.compressobj(1)
-    row = b"\0" * (1 + 3 * size)
-    pixels = b"".join(packer.compress(row) for _ in range(size)) + packer.flush()
+    size = place.rng.choice((6_000, 6_000, 30_000))
+    length = size * (1 + 3 * size)
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(b"\0" * (1 << 20)) + packer.flush(
+        zlib.Z_FULL_FLUSH
+    )  # stands for itself, so it can be repeated
+    rest = zlib.compressobj(9, wbits=-15)
+    end = rest.compress(b"\0" * (length % (1 << 20))) + rest.flush()
+    checksum = struct.pack(">I", (length % 65521) << 16 | 1)  # Adler-32 of zeros
+    pixels = b"\x78\xda" + block * (length >> 20) + end + checksum
     path = place.inputs / "picture.png"
     path.write_bytes(png(size, size, pixels))
     explain(place, path)
