@@ -263,7 +263,7 @@ def module_path(value: ir.Value) -> str:
         return ""
     scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
     if scopes:
-        names = [s for s in ast.literal_eval(scopes)[:-1] if s]
+        names = [s for s in _listed(scopes)[:-1] if s]
         return str(names[-1]) if names else ""
     parts = [p for p in (node.name or "").split("/") if p][:-1]
     if not (node.name or "").startswith("/") or not parts:
@@ -273,3 +273,12 @@ def module_path(value: ir.Value) -> str:
         path = path.removesuffix(last) + part if part.startswith(last + ".") else f"{path}.{part}"
         last = part
     return path
+
+
+def _listed(text: str) -> list[object]:
+    """A list as Python writes it; empty where the text is anything else."""
+    try:
+        found = ast.literal_eval(text)
+    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):  # what literal_eval raises
+        return []
+    return found if isinstance(found, list) else []

@@ -37,7 +37,8 @@ def translated(what: str, kind: type[ExportError] = ExportError) -> Iterator[Non
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise kind(f"{what}: {type(error).__name__}: {first_line(innermost(error))}") from error
+        cause = innermost(error)
+        raise kind(f"{what}: {type(cause).__name__}: {first_line(cause)}") from error
 
 
 def innermost(error: BaseException) -> BaseException:
