@@ -302,8 +302,8 @@ def test_spans_and_pooled_gradients_by_hand() -> None:
 
 def test_sketch_by_hand() -> None:
     assert sketch.grid(224, 224) == (14, 14) and sketch.grid(10, 1000) == (1, 140)
-    maps = np.array([[[0.0, 1], [0.5, 1]]])
-    assert sketch.texture(OP, maps, (2, 2)).tolist() == [[0.25 + 0.75, 2.25 / 4]]
+    maps = np.array([[[0.0, 1], [0.5, 0.25]]])
+    assert sketch.texture(OP, maps, (2, 2)).tolist() == [[(0.5 + 0.75) / 2 + (1 + 0.25) / 2, 1.3125 / 4]]
     cells = sketch.to_cells(OP, np.ones((1, 3, 5)), (3, 5), (30, 50))
     np.testing.assert_allclose(cells, np.ones((1, *sketch.grid(30, 50))), atol=1e-14)
     found = sketch.evidence(OP, np.array([[[[1.0, -1]], [[2, 2]]]]), np.array([[1.0, 0], [0, -1]]), (2, 1, 2))

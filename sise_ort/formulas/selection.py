@@ -72,13 +72,11 @@ def is_selected(op: Ops[V], alpha: V, span: V, mu: float | str) -> V:
 
 
 def _adaptive_mu(op: Ops[V], alpha: V, beta: V, positive: V) -> V:
-    """Otsu's threshold of α/β over the positive ones, [K, 1]; 0 where these are all equal."""
+    """Otsu's threshold of α/β over the positive ones, [K, 1]; below 1 where these are all equal."""
     ratio = op.Where(positive, op.Div(alpha, op.Where(op.Greater(beta, 0.0), beta, 1.0)), 1.0)
-    least = op.ReduceMin(ratio, [1], keepdims=1)
     row = op.constant([1, 2])
     counted = op.Unsqueeze(op.Cast(positive, to=op.dtype), row)
-    threshold = op.Squeeze(otsu(op, op.Unsqueeze(ratio, row), counted), op.constant([2, 3]))
-    return op.Where(op.Less(least, 1.0), threshold, 0.0)
+    return op.Squeeze(otsu(op, op.Unsqueeze(ratio, row), counted), op.constant([2, 3]))
 
 
 def flat_maps(span: ArrayLike) -> NDArray[np.bool_]:
