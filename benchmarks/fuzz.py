@@ -6,9 +6,9 @@
 
 A case passes where it ends in a result that is sound (heat maps in [0, 1], a record that is JSON), in a SiseError, or, on
 the command line, in exit code 0, 1 or 2 with one line. It fails where there is a traceback, an unclear message, a crash,
-more than 60 s (of processor time; 180 s on the clock, for the machine may be busy), more than 2 GiB of memory, or a file that was lost, changed or left where nothing may be. Cases run in
-child processes; kinds that may take their process along have one each. Every case is made from its kind and its seed
-alone, so that it can be replayed. Needs Linux.
+more than 60 s of processor time (or 180 s on the clock: the machine may be busy), more than 2 GiB of memory, or a file that
+was lost, changed or left where nothing may be. Cases run in child processes; kinds that may take their process along have
+one each. Every case is made from its kind and its seed alone, so that it can be replayed. Needs Linux.
 """
 
 from __future__ import annotations

@@ -124,9 +124,9 @@ def surroundings(place: Place) -> None:
     place.freeze()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     for name, values in {
-        "LC_ALL": ("C", "C.UTF-8", "nothing"), "HOME": ("/nonexistent", "/dev/null", ""), "TERM": ("dumb", "", "xterm"),
+        "LC_ALL": ("C", "C.UTF-8", "nothing"), "HOME": (str(place.out / "home"), "/dev/null", ""), "TERM": ("dumb", "", "xterm"),
         "PYTHONIOENCODING": ("ascii", "latin-1"), "COLUMNS": ("1", "0", "x"), "SISE_ORT_CACHE": ("/dev/null/x", str(place.out / "cache")),
-        "PYTHONUTF8": ("0", "1"), "XDG_CACHE_HOME": ("/nonexistent",), "TMPDIR": ("/nonexistent",),
+        "PYTHONUTF8": ("0", "1"), "XDG_CACHE_HOME": ("/dev/null/x",), "TMPDIR": ("/nonexistent",),
     }.items():  # fmt: skip
         if place.rng.random() < 0.5:
             environment[name] = place.rng.choice(values)
