@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from exporting import HEAD, STEM, WEIGHTS, exported, parsed, weights
+from gradcheck import relative
+from rounding import Float64, Rounding
 
 import sise_ort
 from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
@@ -92,8 +94,12 @@ def test_gradient_and_full_gradient_against_autograd(
     z = net(x)
     (gradient,) = torch.autograd.grad(z[0, 1] + z[1, 4] + z[2].max(), x)
     scores, found = explainer.model.image_gradient(x.detach().float().numpy(), [1, 4, -1])
-    np.testing.assert_allclose(scores, z.detach().numpy(), rtol=1e-4, atol=1e-4)
-    assert np.abs(found - gradient.numpy()).max() < 1e-4 * np.abs(gradient.numpy()).max()
+    feeds = {"input": x.detach().float().numpy(), "class": np.array([1, 4, int(z[2].argmax())])}
+    rounding = Rounding(Float64(explainer.model.folder / "image_gradient.onnx"), feeds)
+    for key, ours, theirs in (("scores", scores, z), ("gradient", found, gradient)):
+        for value in (ours, rounding.exact[key]):
+            assert relative(value, theirs.detach().numpy()) < rounding.limit(key), key
+    assert rounding.limit("scores") < 1e-3
     heatmap = explainer.explain(frames[0], 1, method="gradient").heatmap
     largest = gradient[0].abs().amax(0).numpy()
     assert np.abs(heatmap - largest / largest.max()).max() < 1e-3
