@@ -187,9 +187,9 @@ def read_files(folder: Path, names: Iterable[str]) -> dict[str, memoryview]:
 
 def _identity(folder: Path) -> object:
     """What tells one bundle at a path from another."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, BundleError, _Changed), _opened(folder) as place:
         there = folder.stat()
-        return there.st_dev, there.st_ino, (folder / MANIFEST).read_bytes()
+        return there.st_dev, there.st_ino, bytes(_read_file(folder, MANIFEST, place, LARGEST_MANIFEST))
     return None
 
 
@@ -217,6 +217,8 @@ def _opened(folder: Path) -> Iterator[int | None]:
         return
     try:
         place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # it went while we looked
+        raise BundleError(f"there is no bundle at '{folder}'; make one with `sise-ort export`") from None
     except OSError as error:
         raise BundleError(f"bundle '{folder}' cannot be read: {error.strerror or error}") from error
     try:
