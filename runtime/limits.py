@@ -24,7 +24,8 @@ class Limits:
     Parameters
     ----------
     load_seconds : float
-        Seconds of opening one graph, for versions of onnxruntime that can be stopped.
+        Seconds of opening one graph. onnxruntime looks between its steps only, not while it folds constants, and old
+        versions never; a longer opening then ends in an error, late. Of an untrusted bundle, its whole trial.
     load_memory : int or None
         Bytes of the bundle's files together, and of each tensor that its graphs declare; None takes three quarters of
         the machine's memory. Of an untrusted bundle, what its first loading and running may allocate altogether.

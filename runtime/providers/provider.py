@@ -268,7 +268,7 @@ def _session_options(graph: Graph, threads: int, name: str) -> Any:
 
 
 def _cancel(options: Any) -> None:
-    if hasattr(options, "set_load_cancellation_flag"):  # onnxruntime from 1.21 on
+    if hasattr(options, "set_load_cancellation_flag"):  # the oldest cannot be stopped
         options.set_load_cancellation_flag(True)
 
 
