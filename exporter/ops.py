@@ -10,6 +10,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, NDArray
 
+from sise_ort.errors import option
+
+FIXED_SIZE = f"export with a fixed {option('input_size')}"
+"""The way out where a size is only known while running, for errors."""
+
 Operand = ir.Value | float | int | NDArray[Any] | None
 
 

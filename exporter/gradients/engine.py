@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sise_ort.errors import GradientError, option
-from sise_ort.exporter.ops import Ops, static_shape
+from sise_ort.errors import GradientError
+from sise_ort.exporter.ops import FIXED_SIZE, Ops, static_shape
 
 Gradient = ir.Value | None
 RuleFunction = Callable[..., Gradient | Sequence[Gradient]]
@@ -232,7 +232,7 @@ def sum_repeated(
         elif ours[axis] != 1 and value.shape[axis] != result.shape[axis]:  # type: ignore[index]
             raise ValueError(
                 f"cannot tell whether '{value.name}' {value.shape} is repeated along axis {axis} of "
-                f"'{result.name}' {result.shape}; export with a fixed {option('input_size')}"
+                f"'{result.name}' {result.shape}; {FIXED_SIZE}"
             )
     return op.ReduceSum(gradient, repeated, keepdims=1) if repeated else gradient
 

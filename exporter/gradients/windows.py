@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sise_ort.exporter.ops import attribute, static_shape
+from sise_ort.exporter.ops import FIXED_SIZE, attribute, static_shape
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def window_of(node: ir.Node, kernel: tuple[int, ...]) -> Window:
         length = size[i]
         if auto_pad.startswith("SAME"):
             if length is None:
-                raise ValueError(f"auto_pad {auto_pad} needs a fixed spatial size")
+                raise ValueError(f"auto_pad {auto_pad} needs a fixed spatial size; {FIXED_SIZE}")
             total = max((-(-length // strides[i]) - 1) * strides[i] + span - length, 0)
             begin[i] = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
             end[i] = total - begin[i]
@@ -81,7 +81,7 @@ def window_of(node: ir.Node, kernel: tuple[int, ...]) -> Window:
             begin[i] = end[i] = 0
         if length is None:
             if ceil_mode:
-                raise ValueError("ceil_mode needs a fixed spatial size")
+                raise ValueError(f"ceil_mode needs a fixed spatial size; {FIXED_SIZE}")
             continue
         padded = length + begin[i] + end[i]
         if ceil_mode:

@@ -9,7 +9,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sise_ort.exporter.gradients.engine import Gradient, along_axis, batched_shape, register
-from sise_ort.exporter.ops import Ops, attribute, axis_after_batch, constant_input, input_of, static_shape
+from sise_ort.exporter.ops import (
+    FIXED_SIZE,
+    Ops,
+    attribute,
+    axis_after_batch,
+    constant_input,
+    input_of,
+    static_shape,
+)
 
 
 @register("Reshape")
@@ -43,7 +51,7 @@ def tile(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     repeats = constant_input(node, 1, "its repeats are")
     dims = static_shape(x)
     if repeats is None or repeats[0] != 1 or None in dims[1:]:
-        raise ValueError("it repeats the batch, or an axis of unknown length")
+        raise ValueError(f"it repeats the batch, or an axis of unknown length; {FIXED_SIZE}")
     opened, summed = [-1], []
     for repeat, length in zip(repeats[1:], dims[1:], strict=True):
         if repeat != 1:
@@ -59,7 +67,7 @@ def concat(op: Ops, node: ir.Node, g: ir.Value) -> list[Gradient]:
     axis = axis_after_batch(node)
     lengths = [static_shape(input_of(node, i))[axis] for i in range(len(node.inputs))]
     if any(n is None for n in lengths):
-        raise ValueError(f"the lengths of the parts along axis {axis} are unknown")
+        raise ValueError(f"the lengths of the parts along axis {axis} are unknown; {FIXED_SIZE}")
     if len(lengths) == 1:
         return [g]
     parts = op.Split(
@@ -96,11 +104,11 @@ def gather(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     axis = axis_after_batch(node, 0)
     length = static_shape(x)[axis]
     if indices is None or length is None:
-        raise ValueError(f"the length of axis {axis} is unknown")
+        raise ValueError(f"the length of axis {axis} is unknown; {FIXED_SIZE}")
     if indices.ndim != 1:
         dims = static_shape(x)
         if any(d is None for i, d in enumerate(dims[1:], 1) if i != axis):
-            raise ValueError("its input has a dynamic size")
+            raise ValueError(f"its input has a dynamic size; {FIXED_SIZE}")
         flat = [-1, *[int(d or 0) for d in dims[1:]]]
         flat[axis] = indices.size
         g = op.Reshape(g, op.constant(flat))
@@ -146,7 +154,7 @@ def slice_(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         if (begin, step) == (0, 1) and stop >= np.iinfo(np.int32).max:
             continue  # x[:] of any axis, as torch writes it for the batch
         if length is None or axis == 0:
-            raise ValueError("it cuts the batch or an axis of unknown length")
+            raise ValueError(f"it cuts the batch or an axis of unknown length; {FIXED_SIZE}")
         if step < 0 and stop < -length:
             kept = range(length)[begin :: int(step)]
         else:
@@ -176,7 +184,7 @@ def pad(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     for axis, before, after in borders:
         length = dims[axis]
         if length is None:
-            raise ValueError(f"mode {mode} needs a fixed size")
+            raise ValueError(f"mode {mode} needs a fixed size; {FIXED_SIZE}")
         if min(before, after) < 0:
             raise ValueError(f"mode {mode} with negative pads is not covered")
         source = np.pad(np.arange(length), (before, after), mode=mode)  # type: ignore[arg-type]

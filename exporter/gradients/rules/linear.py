@@ -7,7 +7,7 @@ import onnx_ir as ir
 from sise_ort.exporter.gradients.convolution import convolution_input_gradient
 from sise_ort.exporter.gradients.engine import Gradient, batched_shape, register, sum_repeated
 from sise_ort.exporter.gradients.windows import window_of
-from sise_ort.exporter.ops import Ops, attribute, input_of, static_shape
+from sise_ort.exporter.ops import FIXED_SIZE, Ops, attribute, input_of, static_shape
 
 
 def _kernel(weights: ir.Value) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def conv_transpose(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         for i in axes:
             long, short = before[i], after[i]
             if long is None or short is None:
-                raise ValueError("auto_pad and output_shape need a fixed spatial size")
+                raise ValueError(f"auto_pad and output_shape need a fixed spatial size; {FIXED_SIZE}")
             total = strides[i] * (long - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - short
             if total % 2 or total < 0:
                 raise ValueError("auto_pad or output_shape that pads unevenly is not covered")

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from sise_ort.exporter.gradients.engine import Gradient, register
 from sise_ort.exporter.gradients.rules.arithmetic import signed
-from sise_ort.exporter.ops import Ops, attribute, axis_after_batch, input_of, static_shape
+from sise_ort.exporter.ops import FIXED_SIZE, Ops, attribute, axis_after_batch, input_of, static_shape
 
 
 @register("Softmax")
@@ -70,7 +70,7 @@ def local_response_normalization(op: Ops, node: ir.Node, g: ir.Value) -> Gradien
     x = input_of(node)
     channels, rank = static_shape(x)[1], len(static_shape(x))
     if channels is None:
-        raise ValueError("the number of channels is unknown")
+        raise ValueError(f"the number of channels is unknown; {FIXED_SIZE}")
     size = attribute(node, "size")
     alpha, beta = attribute(node, "alpha", 1e-4), attribute(node, "beta", 0.75)
     offset = (

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from sise_ort.exporter.gradients.engine import Gradient, batched_shape, register
 from sise_ort.exporter.gradients.rules.arithmetic import signed
-from sise_ort.exporter.ops import Ops, attribute, constant_input, input_of, static_shape
+from sise_ort.exporter.ops import FIXED_SIZE, Ops, attribute, constant_input, input_of, static_shape
 
 
 @register("GlobalAveragePool")
@@ -22,7 +22,7 @@ def global_max_pool(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
     x = input_of(node)
     size = static_shape(x)[2:]
     if None in size:
-        raise ValueError("its spatial size is unknown")
+        raise ValueError(f"its spatial size is unknown; {FIXED_SIZE}")
     count = int(np.prod([s or 0 for s in size]))
     rows = op.constant([0, 0, -1])
     winner = op.ArgMax(op.Reshape(x, rows), axis=2, keepdims=1)

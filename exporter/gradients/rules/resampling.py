@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from sise_ort.exporter.gradients.engine import Gradient, along_axis, register
-from sise_ort.exporter.ops import Ops, attribute, constant_input, input_of, static_shape
+from sise_ort.exporter.ops import FIXED_SIZE, Ops, attribute, constant_input, input_of, static_shape
 
 
 @register("Resize")
@@ -32,7 +32,7 @@ def resize(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         if axis == 0 and scale in (None, 1.0) and x.shape[0] == y.shape[0]:  # type: ignore[index]
             continue
         if old is None or new is None or axis == 0:
-            raise ValueError("it resizes the batch or an axis of unknown length")
+            raise ValueError(f"it resizes the batch or an axis of unknown length; {FIXED_SIZE}")
         if (scale or new / old) == 1.0:
             continue
         g = along_axis(op, g, _interpolation(node, old, new, scale), axis, rank)
@@ -66,7 +66,7 @@ def depth_to_space(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
         return op.SpaceToDepth(g, blocksize=block)
     _, channels, height, width = static_shape(x)
     if channels is None or height is None or width is None:
-        raise ValueError("mode CRD needs a fixed size")
+        raise ValueError(f"mode CRD needs a fixed size; {FIXED_SIZE}")
     opened = op.Reshape(g, op.constant([-1, channels // block**2, height, block, width, block]))
     moved = op.Transpose(opened, perm=[0, 1, 3, 5, 2, 4])
     return op.Reshape(moved, op.constant([-1, channels, height, width]))
