@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import Names, batch_size_option, provider_option
+from sise_ort.cli.options import Names, batch_size_option, provider_option, untrusted_option
 
 if TYPE_CHECKING:
     from sise_ort.runtime.evaluation import Evaluation, Summary, Variant
@@ -100,6 +100,7 @@ MOST_PROBLEMS = 20
 )
 @provider_option
 @batch_size_option
+@untrusted_option
 @click.option(
     "--gallery",
     type=click.IntRange(0, 10_000),
@@ -133,6 +134,7 @@ def command(
     workers: int,
     provider: str,
     batch_size: int | None,
+    untrusted: bool,
     gallery: int,
     only_report: bool,
     folder: str,
@@ -163,6 +165,7 @@ def command(
         provider=provider,
         batch_size=batch_size,
         gallery=gallery,
+        trusted=not untrusted,
     )
     data = open_dataset(dataset[0], dataset[1], **options)
     say(f"{len(data.samples)} samples, {len(data.problems)} problems in the data set")

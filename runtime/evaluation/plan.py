@@ -136,7 +136,7 @@ class Plan:
         "truth" explains the data set's class (the top class where it has none), "top" the network's top class.
     class_map : mapping
         From the data set's classes to labels or indices of the network.
-    provider, batch_size, threads
+    provider, batch_size, threads, trusted
         As for `sise_ort.load`.
     gallery : int
         Number of samples whose overlays are kept.
@@ -157,6 +157,7 @@ class Plan:
     batch_size: int | None = None
     threads: int | None = None
     gallery: int = 12
+    trusted: bool = True
 
     def __post_init__(self) -> None:
         unique = tuple({variant.name: variant for variant in self.variants}.values())

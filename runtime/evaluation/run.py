@@ -103,7 +103,8 @@ def evaluate(
         raise ParameterError(f"there is nothing to report: '{folder}' has no {DATABASE}")
     if workers > 1 and plan.threads is None:
         plan = replace(plan, threads=max(1, (os.cpu_count() or 1) // workers))
-    with Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads) as explainer:
+    explainer = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads, trusted=plan.trusted)
+    with explainer:
         for variant in plan.variants:
             method_named(variant.method).require(explainer.manifest, [])
         selection = select(explainer, plan, dataset, limit, seed)
