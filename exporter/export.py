@@ -13,14 +13,12 @@ import onnx_ir as ir
 
 import sise_ort
 from sise_ort.bundle import (
-    MANIFEST,
     OPTIONAL_PHASES,
     Fit,
     InputSpec,
     Layer,
     Manifest,
     Preprocessing,
-    file_sha256,
 )
 from sise_ort.errors import GradientError, SourceError, raw_message
 from sise_ort.exporter.blocks import (
@@ -48,7 +46,13 @@ from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import compare
-from sise_ort.exporter.writing import folder_in_the_making, move_into_place, refuse_existing, write_graphs
+from sise_ort.exporter.writing import (
+    folder_in_the_making,
+    move_into_place,
+    refuse_existing,
+    write_graphs,
+    write_manifest,
+)
 
 Report = Callable[[str], None]
 
@@ -204,17 +208,16 @@ def export_bundle(
     with folder_in_the_making(target) as folder:
         report("writing the bundle")
         write_graphs(models, folder)
-        manifest = _describe(plan, target.stem, folder)
-        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        written = write_manifest(folder, _describe(plan, target.stem))
         report("comparing the bundle with the source model")
         quantised = any(node.op_type == "QuantizeLinear" for node in network.graph)
         with translated(f"the bundle of {network.source.words} cannot be compared with it"):
-            compare(folder, manifest, network.source.reference, network.head.activation, quantised)
-        if manifest.precision != asked.lowered.precision:
+            compare(written, network.source.reference, network.head.activation, quantised)
+        if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
-            manifest = lower(folder, manifest, asked.lowered)
+            written = lower(written, asked.lowered)
         move_into_place(folder, target, force)
-    return manifest
+    return written.manifest
 
 
 export_bundle.__signature__ = with_options(inspect.signature(export_bundle))  # type: ignore[attr-defined]
@@ -259,8 +262,8 @@ def _build(plan: Plan) -> dict[str, ir.Model]:
     return models | {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in plan.phases}
 
 
-def _describe(plan: Plan, name: str, folder: Path) -> Manifest:
-    """The manifest of the graphs in a folder."""
+def _describe(plan: Plan, name: str) -> Manifest:
+    """The manifest, but for the hashes of the files."""
     versions = {"sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__}
     return Manifest(
         name=name,
@@ -272,5 +275,5 @@ def _describe(plan: Plan, name: str, folder: Path) -> Manifest:
         labels=plan.labels,
         precision="fp32",
         origin={**plan.network.source.origin, **versions},
-        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+        files={},
     )

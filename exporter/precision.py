@@ -18,12 +18,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sise_ort.bundle import MANIFEST, Manifest, file_sha256
+from sise_ort.bundle import Bundle
 from sise_ort.datasets import open_dataset
 from sise_ort.errors import ExportError, FrameError, ParameterError, option
 from sise_ort.exporter.options import Lowered
 from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import waves
+from sise_ort.exporter.writing import write_manifest
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.runtime.explainer import Explainer
@@ -56,7 +57,7 @@ class Comparison:
     source: str
 
 
-def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
+def lower(bundle: Bundle, options: Lowered) -> Bundle:
     """Replace predict.onnx of a float32 bundle by one of lower precision; extract stays as it is.
 
     fp16: weights and activations, except sums and confidences. int8: weights per channel (in 7 bits, so that CPUs
@@ -65,15 +66,14 @@ def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
 
     Parameters
     ----------
-    folder : Path
-        With all graphs and the manifest's file.
-    manifest : Manifest
+    bundle : Bundle
+        In float32, as it stands in its folder.
     options : Lowered
         Without a folder of pictures, fp16 is compared on two synthetic ones.
 
     Returns
     -------
-    Manifest
+    Bundle
         As it now stands in the folder, with the Comparison as ``origin["precision"]``.
 
     Raises
@@ -84,6 +84,7 @@ def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
         There are no pictures.
     """
     precision, calibration, least = options.precision, options.calibration, options.least_correlation
+    folder = bundle.folder
     explainer = Explainer(folder, "cpu")
     frames, source = _frames(explainer, calibration)
     before = [_heatmap(explainer, frame) for frame in frames[:COMPARED]]
@@ -94,10 +95,7 @@ def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
         else:
             _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
     del explainer
-    lowered = msgspec.structs.replace(
-        manifest, precision=precision, files={**manifest.files, path.name: file_sha256(path)}
-    )
-    (folder / MANIFEST).write_text(lowered.to_json(), encoding="utf-8")
+    lowered = write_manifest(folder, msgspec.structs.replace(bundle.manifest, precision=precision), bundle)
     after = Explainer(folder, "cpu")
     found = [
         correlation(_heatmap(after, frame), b) for frame, b in zip(frames[:COMPARED], before, strict=True)
@@ -110,10 +108,8 @@ def lower(folder: Path, manifest: Manifest, options: Lowered) -> Manifest:
             + (" or fp16" if precision == "int8" else "")
             + f", or allow it with {option('least_correlation', np.floor(100 * comparison.mean) / 100)}"
         )
-    facts = {**manifest.origin, "precision": dataclasses.asdict(comparison)}
-    final = msgspec.structs.replace(lowered, origin=facts)
-    (folder / MANIFEST).write_text(final.to_json(), encoding="utf-8")
-    return final
+    facts = {**bundle.manifest.origin, "precision": dataclasses.asdict(comparison)}
+    return write_manifest(folder, msgspec.structs.replace(lowered.manifest, origin=facts), lowered)
 
 
 def _frames(explainer: Explainer, calibration: str | Path | None) -> tuple[list[NDArray[Any]], str]:

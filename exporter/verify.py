@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import InputSpec, Manifest
+from sise_ort.bundle import Bundle, InputSpec
 from sise_ort.errors import ExportError
 from sise_ort.runtime.model import BundleModel
 
@@ -21,25 +20,34 @@ QUANTISED = 0.1
 
 
 def compare(
-    folder: Path,
-    manifest: Manifest,
+    bundle: Bundle,
     reference: Callable[[NDArray[np.float32]], NDArray[Any]],
     activation: str,
     quantised: bool = False,
 ) -> float:
-    """Run two frames through the bundle and the source; return the largest relative difference of the scores.
+    """Run two frames through a bundle and its source.
 
     Parameters
     ----------
-    folder, manifest : the bundle.
-    reference : network inputs [n, C, H, W] -> the source's own output.
-    activation : what ends the source's graph ("" for raw scores), so that like is compared with like.
-    quantised : predict computes with integers.
+    bundle : Bundle
+    reference : callable
+        Network inputs [n, C, H, W] to the source's own output.
+    activation : str
+        The operator that ends the source's graph, "" for raw scores, so that like is compared with like.
+    quantised : bool
+        Whether predict computes with integers.
+
+    Returns
+    -------
+    float
+        Largest difference of the scores, relative to the largest score.
 
     Raises
     ------
-    ExportError : more than 1e-3 of the largest output apart (2e-2 for half precision), or not finite.
+    ExportError
+        More than 1e-3 of the largest output apart (2e-2 for half precision), or not finite.
     """
+    manifest = bundle.manifest
     spec, facts = manifest.input, manifest.preprocessing
     frames = np.stack(waves(spec))
     ordered = frames[..., ::-1] if facts.color == "bgr" else frames
@@ -48,7 +56,7 @@ def compare(
     tolerance = TOLERANCE.get(theirs.dtype, DEFAULT_TOLERANCE)
     theirs = theirs.reshape(len(frames), -1).astype(np.float64)
 
-    model = BundleModel(folder, "cpu", batch_size=2)
+    model = BundleModel(bundle, "cpu", batch_size=2)
     ones = np.ones((1, 1, spec.height, spec.width), np.float32)
     images = [model.upload(frame) for frame in frames]
     scores, confidence = model.predict(np.concatenate([model.apply(image, ones) for image in images]))
