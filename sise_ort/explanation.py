@@ -169,9 +169,10 @@ class Explanation:
         from sise_ort.drawing import captioned, encode_png
 
         outputs = folder if isinstance(folder, OutputFolder) else OutputFolder(folder)
+        picture = encode_png(captioned(self.overlay(), self.caption))
         array = BytesIO()
         np.save(array, self.frame_heatmap)
-        files = {".png": encode_png(captioned(self.overlay(), self.caption)), ".npy": array.getvalue()}
+        files: dict[str, bytes | memoryview] = {".png": picture, ".npy": array.getbuffer()}
         if name is None:
             name = self.name_with_method(f"{Path(self.source).stem or 'frame'}-{self.label}")
         return outputs.write_result(name, self.identity(), self.record(), files)

@@ -59,7 +59,7 @@ def file_name(words: str) -> str:
     return f"{data[:front].decode(errors='ignore')}{middle}{data[-back:].decode(errors='ignore')}".strip("-.")
 
 
-def write_file(path: Path, content: bytes, *, lasting: bool = True) -> Path:
+def write_file(path: Path, content: bytes | memoryview, *, lasting: bool = True) -> Path:
     """Write a file whole or not at all.
 
     Parameters
@@ -85,7 +85,7 @@ def write_file(path: Path, content: bytes, *, lasting: bool = True) -> Path:
     return write_files({path: content}, lasting=lasting)[0]
 
 
-def write_files(contents: Mapping[Path, bytes], *, lasting: bool = True) -> list[Path]:
+def write_files(contents: Mapping[Path, bytes | memoryview], *, lasting: bool = True) -> list[Path]:
     """Write several files: every one of them, or none where one cannot be written.
 
     Parameters

@@ -116,6 +116,9 @@ def place_back(heatmap: NDArray[np.float32], placement: Placement) -> NDArray[np
     shown = heatmap[top:bottom, left:right]
     y0, y1, x0, x1 = placement.frame
     rows, columns = (round(y0), max(round(y1), round(y0) + 1)), (round(x0), max(round(x1), round(x0) + 1))
+    if (rows, columns) == ((0, placement.frame_size[0]), (0, placement.frame_size[1])):
+        whole = resize(shown, placement.frame_size)
+        return np.clip(whole, 0.0, 1.0, out=None if whole is shown else whole)
     result = np.zeros(placement.frame_size, np.float32)
     region = result[rows[0] : rows[1], columns[0] : columns[1]]
     region[:] = np.clip(resize(shown, (region.shape[0], region.shape[1])), 0.0, 1.0)

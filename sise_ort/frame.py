@@ -113,7 +113,7 @@ def _from_file(data: bytes, name: str, source: str, levels: Levels | None) -> Fr
     found = decode(data, name)
     if levels is None and found.highest:  # the file itself declares its range
         levels = Levels(0.0, float(found.highest))
-    return _finished(found.pixels, name, source, levels, found.notes)
+    return _finished(found.pixels, name, source, levels, found.notes, owned=True)
 
 
 def _from_array(source: Any) -> NDArray[Any]:
@@ -173,9 +173,14 @@ def _from_pil(image: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def _finished(
-    pixels: NDArray[Any], name: str, source: str, levels: Levels | None, notes: tuple[str, ...]
+    pixels: NDArray[Any],
+    name: str,
+    source: str,
+    levels: Levels | None,
+    notes: tuple[str, ...],
+    owned: bool = False,
 ) -> Frame:
-    """Check size and values, map them where levels say so, and own the memory."""
+    """Check size and values, map them where levels say so, and copy what belongs to the caller."""
     check_size(pixels.shape[:2], name)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise FrameError(f"{name} has {int((~np.isfinite(pixels)).sum())} values that are NaN or infinite")
@@ -191,7 +196,7 @@ def _finished(
             f"{name} has {pixels.dtype} pixels from {pixels.min()} to {pixels.max()}; uint8, or the value of white "
             f"is needed: {option('levels', 4095)} ({bits})"
         )
-    return Frame(np.array(pixels, order="C"), source, notes)
+    return Frame(pixels if owned else np.array(pixels, order="C"), source, notes)
 
 
 def _check_range(pixels: NDArray[Any], name: str) -> None:

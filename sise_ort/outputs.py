@@ -68,7 +68,7 @@ class OutputFolder:
         remove_leftovers(self.folder)
 
     def write_result(
-        self, words: str, identity: Any, record: Mapping[str, Any], files: Mapping[str, bytes]
+        self, words: str, identity: Any, record: Mapping[str, Any], files: Mapping[str, bytes | memoryview]
     ) -> list[Path]:
         """Write a record and its files under a name of their own.
 
@@ -100,10 +100,10 @@ class OutputFolder:
             stem = self._free_stem(words, digest, [*files, RECORD])
             names = [stem + ending for ending in files]
             mark = {"written_by": WRITER, "identity": digest, "files": names}
-            contents = {
-                self.folder / (stem + RECORD): (to_json({**record, "output": mark}, indent=2) + "\n").encode()
-            }
-            contents |= {self.folder / name: files[ending] for name, ending in zip(names, files, strict=True)}
+            text = to_json({**record, "output": mark}, indent=2) + "\n"
+            contents: dict[Path, bytes | memoryview] = {self.folder / (stem + RECORD): text.encode()}
+            for ending, content in files.items():
+                contents[self.folder / (stem + ending)] = content
             record_path, *others = write_files(contents)
             self._remember(path.name for path in contents)
         return [*others, record_path]

@@ -485,12 +485,31 @@ def test_damaged_jpegs_are_reported(options: Any, rng: np.random.Generator) -> N
         "the last part is missing": data[:middle] + data[end:],
         "zeros": data[:middle] + bytes(512) + data[middle + 512 :],
         "a marker": data[:middle] + b"\xff\xc0" + data[middle + 2 :],
+        "a part is there twice": data[:middle] + data[middle - 300 : end] + data[end:],
     }
     for name, content in damaged.items():
         assert content.endswith(b"\xff\xd9")
         with pytest.raises(FrameError, match="is damaged"):
             read_frame(content)
             pytest.fail(name)
+
+
+def test_jpegs_with_spare_bytes_are_read(rng: np.random.Generator) -> None:
+    data = pil(Image.fromarray(natural(rng)), "JPEG")
+    _, end = coded_part(data)
+    for spare in (b"\0", b"\0\x12", bytes(300)):
+        np.testing.assert_array_equal(read_frame(data[:end] + spare + data[end:]), read_frame(data))
+
+
+def test_large_jpegs_are_checked_without_following_their_codes(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sise_ort.pictures.jpeg.FOLLOWED", 100)
+    data = pil(Image.fromarray(natural(rng)), "JPEG")
+    start, end = coded_part(data)
+    assert read_frame(data).shape == (128, 160, 3)
+    with pytest.raises(FrameError, match="a part of its data is missing"):  # the decoder's gray tells
+        read_frame(data[: (start + end) // 2] + data[end:])
 
 
 def test_png_with_a_wrong_checksum() -> None:

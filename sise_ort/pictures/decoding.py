@@ -73,8 +73,21 @@ def decode(data: bytes, name: str) -> Decoded:
         else:
             picture = picture[:, :, :3]
     if picture.shape[2] == 3 and not header.highest:
-        picture = picture[:, :, ::-1]  # OpenCV's order is BGR
+        picture = _rgb(picture)
     return Decoded(np.ascontiguousarray(upright(picture, header.orientation)), tuple(notes), header.highest)
+
+
+def _rgb(picture: NDArray[Any]) -> NDArray[Any]:
+    """A picture in OpenCV's order, BGR, as RGB; in place where that can be."""
+    import cv2
+
+    if (
+        picture.dtype in (np.uint8, np.uint16, np.float32)
+        and picture.flags.c_contiguous
+        and picture.flags.writeable
+    ):
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+    return picture[:, :, ::-1]
 
 
 def _by_opencv(data: bytes, header: Header, name: str) -> NDArray[Any]:

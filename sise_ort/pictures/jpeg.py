@@ -6,14 +6,16 @@ import re
 from dataclasses import dataclass, field
 
 from sise_ort.errors import FrameError
+from sise_ort.pictures.huffman import Block, Table, find_damage
+from sise_ort.pictures.size import check_size
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header."""
 _BETWEEN_SCANS = frozenset([0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)])
-ZEROS = bytes(256)
-"""Data of a picture never holds so many zero bytes in a row, unless the shortest code ends a block."""
+FOLLOWED = 1 << 20
+"""Bytes of coded data that are followed code by code; in larger pictures this would take seconds."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Jpeg:
     scan_end: int = 0
     interval: int = 0
     sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
-    zeros_end_blocks: bool = False
+    tables: dict[int, Table] = field(default_factory=dict)
 
 
 def check_jpeg(data: bytes, name: str) -> Jpeg:
@@ -59,8 +61,8 @@ def check_jpeg(data: bytes, name: str) -> Jpeg:
     Raises
     ------
     FrameError
-        The end is missing, or the coded data is damaged in a way that shows without decoding: a marker that cannot
-        stand there, missing restart markers, or a long run of zeros.
+        The end is missing, or the coded data is damaged: a marker that cannot
+        stand there, missing restart markers, or (baseline files with up to 1 MiB of data) codes that make up more or fewer blocks than the picture has.
     """
     found = Jpeg()
     place = 2
@@ -77,12 +79,13 @@ def check_jpeg(data: bytes, name: str) -> Jpeg:
         place += length
         if marker in _SIZES and not found.width:
             _read_sizes(found, marker, content)
+            check_size((found.height, found.width), name)
         elif marker == 0xE1 and content.startswith(b"Exif\0\0") and not found.exif:
             found.exif = content
         elif marker == 0xDD:
             found.interval = int.from_bytes(content[:2], "big")
         elif marker == 0xC4:
-            found.zeros_end_blocks |= _zeros_end_blocks(content)
+            _read_tables(found, content)
         elif marker == 0xDA:
             end = _scan_end(data, place, name)
             _check_scan(found, data, place, end, content, name)
@@ -111,15 +114,13 @@ def _read_sizes(found: Jpeg, marker: int, content: bytes) -> None:
         found.sampling[kind] = (sampling >> 4, sampling & 15)
 
 
-def _zeros_end_blocks(tables: bytes) -> bool:
-    """Whether a table of AC codes gives its first code, all zeros, to the end of a block: flat pictures are zeros."""
+def _read_tables(found: Jpeg, content: bytes) -> None:
     place = 0
-    while place + 17 <= len(tables):
-        count = sum(tables[place + 1 : place + 17])
-        if tables[place] >> 4 and tables[place + 17 : place + 18] == b"\0":
-            return True
-        place += 17 + count
-    return False
+    while place + 17 <= len(content):
+        counts = content[place + 1 : place + 17]
+        end = place + 17 + sum(counts)
+        found.tables[content[place]] = (counts, content[place + 17 : end])
+        place = end
 
 
 def _scan_end(data: bytes, place: int, name: str) -> int:
@@ -135,7 +136,7 @@ def _scan_end(data: bytes, place: int, name: str) -> int:
 
 
 def _check_scan(found: Jpeg, data: bytes, start: int, end: int, header: bytes, name: str) -> None:
-    """Refuse what no encoder writes: restart markers that are missing or out of order, and long runs of zeros."""
+    """Refuse restart markers that are missing or out of order, and codes that do not make up the picture's blocks."""
     restarts = [m[1][0] - 0xD0 for m in _RESTART.finditer(data, start, end)]
     if any(number != place % 8 for place, number in enumerate(restarts)):
         raise FrameError(f"{name} is damaged: the restart markers in its data are out of order")
@@ -145,10 +146,27 @@ def _check_scan(found: Jpeg, data: bytes, start: int, end: int, header: bytes, n
             raise FrameError(
                 f"{name} is damaged: {len(restarts)} of {expected} restart markers are in its data"
             )
-    if found.baseline and not found.zeros_end_blocks:
-        zeros = data.find(ZEROS, start, end)
-        if zeros >= 0:
-            raise FrameError(f"{name} is damaged: its data holds a run of zeros (byte {zeros})")
+    if found.baseline and found.height and end - start <= FOLLOWED:
+        words = find_damage(
+            data[start:end], _units(found, header), found.interval, _blocks(found, header, name)
+        )
+        if words:
+            raise FrameError(f"{name} is damaged: {words}")
+
+
+def _blocks(found: Jpeg, header: bytes, name: str) -> list[Block]:
+    """The code tables of the blocks of a scan's unit."""
+    blocks: list[Block] = []
+    try:
+        for number in range(header[0]):
+            kind, tables = header[1 + 2 * number], header[2 + 2 * number]
+            h, v = found.sampling[kind] if header[0] > 1 else (1, 1)
+            blocks += [(found.tables[tables >> 4], found.tables[0x10 | tables & 15])] * (h * v)
+    except (KeyError, IndexError) as error:
+        raise FrameError(
+            f"{name} is damaged: its scan names a component or a table that is not there"
+        ) from error
+    return blocks
 
 
 def _units(found: Jpeg, header: bytes) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sise_ort.errors import FrameError
 
-MAX_PIXELS = 1 << 28
-"""Pictures with more pixels than this (268 million) are refused."""
+MAX_PIXELS = 1 << 27
+"""Pictures with more pixels than this (134 million) are refused: explaining and drawing one takes up to 2 GiB."""
 MAX_BYTES = 1 << 30
 """Picture files with more bytes than this (1 GiB) are refused."""
 
