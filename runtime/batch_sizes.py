@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sise_ort.bundle import Manifest, bundle_digest
-from sise_ort.errors import OutOfMemoryError
-from sise_ort.files import write_file
+from sise_ort.errors import OutOfMemoryError, OutputError
+from sise_ort.files import locked, write_file
 from sise_ort.runtime.cache import cache_folder, gpu
+from sise_ort.runtime.fitting import largest_batch
 from sise_ort.runtime.providers import Provider, version
 
 if TYPE_CHECKING:
@@ -30,12 +31,19 @@ NEARLY = 1.02
 
 @dataclass(frozen=True)
 class Curve:
-    """seconds : of one mask, by batch size, the median of several rounds. best : the batch size to use."""
+    """How long a mask takes in batches of several sizes.
+
+    Attributes
+    ----------
+    seconds : mapping of int to float
+        Median seconds of one mask, by batch size.
+    """
 
     seconds: Mapping[int, float]
 
     @property
     def best(self) -> int:
+        """The smallest batch size that is at most 2 % slower than the fastest."""
         fastest = min(self.seconds.values())
         return min(size for size, seconds in self.seconds.items() if seconds <= NEARLY * fastest)
 
@@ -46,13 +54,29 @@ def measure(
     rounds: int = 5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Curve:
-    """Score masks in batches of several sizes, in turn, and remember the best for `load`.
+    """Time masks in batches of several sizes, in turn, and let the model use the best from now on.
 
-    The model keeps the best size, too. Sizes for which there is no memory are left out.
+    Nothing is written; `remember` keeps the result for later processes.
+
+    Parameters
+    ----------
+    model : BundleModel
+        Its batch size is changed.
+    sizes : sequence of int or None
+        Batch sizes to try; None takes those of the device. Sizes for which there is no memory are left out.
+    rounds : int
+        How often each size is timed, after one round that warms up.
+    clock : callable
+        Seconds now.
+
+    Returns
+    -------
+    Curve
 
     Raises
     ------
-    OutOfMemoryError : there is not even memory for one mask.
+    OutOfMemoryError
+        There is not even memory for the smallest batch.
     """
     from sise_ort.runtime.extracted import Pick
 
@@ -88,30 +112,54 @@ def measure(
 
 
 def remember(manifest: Manifest, provider: Provider, curve: Curve) -> Path:
-    """Keep the best batch size for this bundle, device and onnxruntime; returns the file.
+    """Keep the best batch size for this bundle, device and onnxruntime.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The bundle's.
+    provider : Provider
+        What was measured on.
+    curve : Curve
+        What was measured.
+
+    Returns
+    -------
+    Path
+        The file that keeps it.
 
     Raises
     ------
-    OutputError : the file cannot be written.
+    OutputError
+        The file cannot be written.
     """
-    known = _read()
-    known[key(manifest, provider)] = {
-        "batch_size": curve.best,
-        "bundle": manifest.name,
-        "milliseconds": {str(size): round(1e3 * s, 3) for size, s in curve.seconds.items()},
-    }
-    return write_file(cache_file(), (json.dumps(known, indent=1) + "\n").encode())
+    file = cache_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write '{file}': {error.strerror or error}; SISE_ORT_CACHE names another folder"
+        ) from error
+    with locked(file.parent):  # another process may remember something, too
+        known = _read()
+        known[key(manifest, provider)] = {
+            "batch_size": curve.best,
+            "bundle": manifest.name,
+            "milliseconds": {str(size): round(1e3 * s, 3) for size, s in curve.seconds.items()},
+        }
+        return write_file(file, (json.dumps(known, indent=1) + "\n").encode())
 
 
 def measured_batch_size(manifest: Manifest, provider: Provider) -> int | None:
-    """What was measured for this bundle on this machine, None where nothing was."""
+    """The batch size that was measured best for this bundle on this machine, None where none was."""
     entry = _read().get(key(manifest, provider))
     size = entry.get("batch_size") if isinstance(entry, dict) else None
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+    sensible = isinstance(size, int) and not isinstance(size, bool) and 0 < size <= largest_batch(manifest)
+    return size if sensible else None
 
 
 def cache_file() -> Path:
-    """Where they are remembered."""
+    """The file that keeps what was measured."""
     return cache_folder() / "batch-sizes.json"
 
 

@@ -18,15 +18,23 @@ def require_fitting(manifest: Manifest, batch_size: int | None) -> None:
         raise ParameterError(
             f"{option('batch_size')} is {batch_size!r}; it must be a whole number of at least 1"
         )
-    spec = manifest.input
-    maps = max(layer.channels * layer.height * layer.width for layer in manifest.layers)
-    each = 4 * (spec.height * spec.width * (spec.channels + 1) + maps + 2 * manifest.head.classes)
-    most = max(1, memory_of_machine() // each)
+    most = largest_batch(manifest)
     if batch_size > most:
         raise ParameterError(
-            f"{option('batch_size')} is {batch_size}; one input of this network takes {each / 2**20:.1f} MiB, so that "
-            f"this machine's memory holds {most} at most"
+            f"{option('batch_size')} is {batch_size}; one input of this network takes {_bytes(manifest) / 2**20:.1f} MiB, "
+            f"so that this machine's memory holds {most} at most"
         )
+
+
+def largest_batch(manifest: Manifest) -> int:
+    """How many network inputs fit into this machine's memory, with their masks and the largest block's feature maps."""
+    return max(1, memory_of_machine() // _bytes(manifest))
+
+
+def _bytes(manifest: Manifest) -> int:
+    spec = manifest.input
+    maps = max(layer.channels * layer.height * layer.width for layer in manifest.layers)
+    return 4 * (spec.height * spec.width * (spec.channels + 1) + maps + 2 * manifest.head.classes)
 
 
 def give_memory_back() -> None:

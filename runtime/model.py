@@ -77,7 +77,7 @@ class BundleModel:
         self.digest = bundle_digest(self.manifest)
         spec = self.manifest.input
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
-        require_fitting(self.manifest, known if batch_size is None else batch_size)
+        require_fitting(self.manifest, batch_size)
         default = max(1, self.provider.spec.batch_pixels // (spec.height * spec.width))
         self.batch_size_is = "given" if batch_size else "measured" if known else "default"
         self._sessions: dict[str, Session] = {}
