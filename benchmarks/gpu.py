@@ -121,7 +121,7 @@ def explaining(bundle: Path, provider: str, fastest: dict[str, Any], rounds: int
     session, batches = model._session("predict"), -(-masks // size)
     held = model.provider.tensor(np.zeros((size, spec.channels, spec.height, spec.width), np.float32))
     bare = seconds(
-        lambda: [session.run({"masked": held}, fetch=["scores", "confidence"]) for _ in range(batches)],
+        lambda: [session.run({"input": held}, fetch=["scores", "confidence"]) for _ in range(batches)],
         rounds,
     )
     print(f"mu 0: {1e3 * whole:.1f} ms, {masks} masks in batches of {size}")

@@ -176,7 +176,7 @@ def _to_integers(path: Path, inputs: Iterator[NDArray[np.float32]]) -> None:
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             found = next(inputs, None)
-            return None if found is None else {"masked": found}
+            return None if found is None else {"input": found}
 
     quantised = path.with_name("quantised.onnx")
     with _quiet():

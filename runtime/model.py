@@ -221,7 +221,7 @@ class BundleModel:
             )
         count = self.batch_size if self.provider.spec.pads else filled
         self._session("predict").run(
-            {"masked": Rows(batch.masked, 0, count)},
+            {"input": Rows(batch.masked, 0, count)},
             into={name: Rows(tensor, 0, count) for name, tensor in batch.answers.items()},
             graph=batch.recording,
         )
@@ -263,12 +263,12 @@ class BundleModel:
         self, image: Tensor, masks: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and confidence, [n, classes] each, of the picture through any masks [n, 1, H, W] in [0, 1]."""
-        scores, confidence = self._in_batches("predict", {"masked": masks}, ("scores", "confidence"), image)
+        scores, confidence = self._in_batches("predict", {"input": masks}, ("scores", "confidence"), image)
         return scores, confidence
 
     def predict(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and confidence, [n, classes] each, of network inputs [n, C, H, W]."""
-        scores, confidence = self._in_batches("predict", {"masked": inputs}, ("scores", "confidence"))
+        scores, confidence = self._in_batches("predict", {"input": inputs}, ("scores", "confidence"))
         return scores, confidence
 
     def whole(self, image: Tensor) -> NDArray[np.float32]:

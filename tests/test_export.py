@@ -221,7 +221,7 @@ def test_unwritable_target(tmp_path: Path, tiny_onnx: Path) -> None:
 def test_a_source_that_uses_our_names(tmp_path: Path, tiny_onnx: Path, frame: Any) -> None:
     """Tensors and nodes of the source may be called what the bundle's graphs call their own."""
     words = {
-        "c1": "image", "r1": "features_1", "p1": "masked", "c2": "class", "r2": "scores", "p2": "contrast", "c3": "alpha_3",
+        "c1": "image", "r1": "features_1", "p1": "input", "c2": "class", "r2": "scores", "p2": "contrast", "c3": "alpha_3",
         "r3": "features_2", "g": "gradients_1", "f": "confidence", "scores": "sise/0",
     }  # fmt: skip
     model = onnx.load(tiny_onnx)

@@ -169,7 +169,7 @@ def test_any_bytes(content: bytes) -> None:
         (lambda g: g.output[0].CopyFrom(oh.make_tensor_value_info("scores", 1, [7, 4])), "'scores' that is"),
         (lambda g: g.output[0].CopyFrom(oh.make_tensor_value_info("scores", 11, ["n", 4])), "'scores' that is not float32"),
         (lambda g: g.output[0].CopyFrom(oh.make_tensor_value_info("scores", 1, None)), "'scores' that is of open shape"),
-        (lambda g: g.input[0].CopyFrom(oh.make_tensor_sequence_value_info("masked", 1, None)), "'masked' that is not float32"),
+        (lambda g: g.input[0].CopyFrom(oh.make_tensor_sequence_value_info("input", 1, None)), "'input' that is not float32"),
     ],
 )  # fmt: skip
 def test_signatures(tiny_bundle: Path, edit: Callable[[onnx.GraphProto], object], words: str) -> None:

@@ -33,7 +33,7 @@ def batches(explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch) -> l
     run = session.run
 
     def counted(inputs: Any, **options: Any) -> Any:
-        found.append(inputs["masked"].shape[0])
+        found.append(inputs["input"].shape[0])
         return run(inputs, **options)
 
     monkeypatch.setattr(session, "run", counted)

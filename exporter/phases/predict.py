@@ -28,10 +28,10 @@ def build_predict(network: ir.Model, spec: InputSpec, head: Head) -> ir.Model:
 
     Notes
     -----
-    Input: masked [n, C, H, W]. Outputs: scores and confidence, [n, classes] each; the same numbers for raw scores.
+    Input: input [n, C, H, W], of the network. Outputs: scores and confidence, [n, classes] each; the same numbers for raw scores.
     """
     graph = network.clone().graph
-    graph.inputs[0].name = "masked"
+    graph.inputs[0].name = "input"
     return finish_with_confidence(graph, Ops(graph), spec, head)
 
 

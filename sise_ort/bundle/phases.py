@@ -56,7 +56,7 @@ def signature(manifest: Manifest, phase: str) -> Signature:
             {**image, **_floats({"masks": ("n", 1, *size)})}, _floats({"masked": ("n", spec.channels, *size)})
         )
     if phase == "predict":
-        return Signature(_floats({"masked": network}), _floats(answers))
+        return Signature(_floats({"input": network}), _floats(answers))
     if phase == "fuse":
         layers = tuple(enumerate(manifest.layers, 1))
         maps: dict[str, Shape] = {
