@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Fit, InputSpec
+from sise_ort.errors import FrameError
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     Returns
     -------
     array of that size, of the picture's dtype; the picture itself where it has that size
+
+    Raises
+    ------
+    FrameError
+        There is not enough memory.
     """
     if picture.shape[:2] == size:
         return picture
@@ -144,5 +150,11 @@ def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
     shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(picture), (size[1], size[0]), interpolation=method)
+    try:
+        resized = cv2.resize(np.ascontiguousarray(picture), (size[1], size[0]), interpolation=method)
+    except (cv2.error, MemoryError) as error:
+        raise FrameError(
+            f"a picture of {picture.shape[0]} × {picture.shape[1]} pixels cannot be resized to {size[0]} × {size[1]}: "
+            f"{getattr(error, 'err', '') or 'there is not enough memory'}"
+        ) from error
     return resized if resized.ndim == picture.ndim else resized[:, :, None]

@@ -93,6 +93,13 @@ def read(source: Any, color: str = "rgb", levels: Range | Levels = None) -> Fram
     if color not in ("rgb", "bgr", "gray"):
         raise FrameError(f'{option("color")} is {color!r}; frames are "rgb", "bgr" or "gray"')
     wanted = check_levels(levels)
+    try:
+        return _read(source, color, wanted)
+    except MemoryError as error:
+        raise FrameError("there is not enough memory to read the frame; scale it down first") from error
+
+
+def _read(source: Any, color: str, wanted: Levels | None) -> Frame:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         return _from_file(read_bytes(path), f"picture '{path}'", str(path), wanted)

@@ -57,7 +57,8 @@ class Levels:
         """
         if not self.window:
             self._check(pixels, name)
-        values = (pixels.astype(np.float64) - self.low) * (255 / (self.high - self.low))
+        with np.errstate(over="ignore"):  # what is beyond any number lies outside
+            values = (pixels.astype(np.float64) - self.low) * (255 / (self.high - self.low))
         note = f"pixel values {self.low:g} to {self.high:g} were taken as 0 to 255"
         outside = float(((values < 0) | (values > 255)).mean())
         if outside:
@@ -105,6 +106,6 @@ def check_levels(levels: Any) -> Levels | None:
             f"{option('levels')} is {levels!r}; a number such as 4095 is needed, or two: the values of black and white"
         )
     low, high = float(ends[0]), float(ends[1])
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (math.isfinite(high - low) and low < high):
         raise ParameterError(f"{option('levels')} is {low:g} to {high:g}; the first must be under the second")
     return Levels(low, high, window=several)

@@ -303,6 +303,22 @@ def test_what_is_no_frame(array: Any, words: str) -> None:
         read_frame(array)
 
 
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sise_ort.frame._finished", refuse)
+    with pytest.raises(FrameError, match="not enough memory"):
+        read_frame(COLOR)
+
+
+def test_levels_of_any_size() -> None:
+    huge = np.array([[-1e308, 0, 1e308]])
+    assert read_frame(huge, levels=(-1, 1)).ravel().tolist() == [0, 127.5, 255]
+    with pytest.raises(ParameterError, match="levels="):
+        read_frame(huge, levels=(-1e308, 1e308))
+
+
 def test_a_color_that_does_not_exist() -> None:
     with pytest.raises(FrameError, match="color= is 'xyz'"):
         read_frame(COLOR, "xyz")
