@@ -18,9 +18,18 @@ MEAN, STD = (128.0,), (64.0,)
 
 @dataclass(frozen=True)
 class Verdict:
-    """One strip, one class that the network sees in it, and how much of the heat map lies on the drawn defect.
+    """One class that the network sees in a strip.
 
-    mask : where the defect of that class was drawn, None if there is none.
+    Attributes
+    ----------
+    strip : str
+        Name of the strip.
+    drawn : list of str
+        Defects that were drawn in it.
+    result : Explanation
+        Why the network sees the class.
+    mask : bool [256, 800] or None
+        Where the defect of that class was drawn, if it was.
     """
 
     strip: str
@@ -30,11 +39,13 @@ class Verdict:
 
     @property
     def on_defect(self) -> float:
+        """Share of the heat map that lies on the drawn defect; NaN where none was drawn."""
         from sise_ort.metrics import energy_pointing_game
 
         return math.nan if self.mask is None else energy_pointing_game(self.result.frame_heatmap, self.mask)
 
     def row(self) -> list[str]:
+        """Return the cells of the table's row; see `HEADERS`."""
         drawn = " + ".join(self.drawn) or "nothing (sound)"
         seen = self.result.caption if self.result.confidence > 0.5 else f"sound (most: {self.result.caption})"
         masks, time_spent = str(sum(self.result.mask_counts)), f"{self.result.timings['total']:.1f}"
@@ -99,7 +110,7 @@ def command(folder: str) -> None:
 
 
 def _explain(explainer: Any, strip: str, drawn: list[str]) -> list[Verdict]:
-    """Every class over 0.5, or the most likely one where there is none."""
+    """Explain every class over 0.5, or the most likely one where there is none."""
     from sise_ort.cli.console import progress_bar
 
     path = STEEL / "strips" / f"{strip}.png"

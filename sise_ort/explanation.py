@@ -25,22 +25,52 @@ class Explanation:
 
     Attributes
     ----------
-    heatmap : float32 [H, W] in [0, 1], at network size; 1 where the evidence is strongest, all 0 without any.
-    visualization_maps : float32 [B, H, W] in [0, 1], one per block, shallow to deep; [0, H, W] for other methods.
-    mask_counts : masks scored for this class, per block.
-    forward_passes : network passes in all, for all classes asked together, padding included; backward_passes :
-        gradients of a class score.
-    target : index of the explained class; label : its name.
-    confidence : Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
-    method : its name; title : as papers write it; parameters : of the method, such as SISE's mu.
-    default_method : the method is the one meant where none is named: captions and file names leave it out.
-    facts : numbers that the method reports about itself, such as a completeness error.
-    timings : seconds per phase. notes : what was assumed, skipped or chosen.
-    source : the picture's path, "" for an array. head : kind of head, in words.
-    layers : the blocks. scores : float32 [classes], raw class scores. model : facts about bundle and runtime.
-    frame : the frame as given, RGB or gray [H0, W0, C]; it shares no memory with the caller's. placement : how
-        network and frame lie on each other.
-    levels : pixel values that were mapped to 0 and 255 in reading the frame, None where these are 0 and 255.
+    heatmap : float32 [H, W]
+        In [0, 1], at network size: 1 where the evidence is strongest, all 0 without any.
+    visualization_maps : float32 [B, H, W]
+        In [0, 1], one per block, shallow to deep; [0, H, W] for other methods than SISE.
+    mask_counts : tuple of int
+        Masks scored for this class, per block.
+    forward_passes : int
+        Network passes in all, for all classes asked together, padding included.
+    backward_passes : int
+        Gradients of a class score.
+    target : int
+        Index of the explained class.
+    label : str
+        Its name.
+    confidence : float
+        Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
+    method : str
+        Name of the method.
+    title : str
+        The method's name as papers write it.
+    parameters : mapping
+        Parameters of the method, such as SISE's mu.
+    facts : mapping
+        Numbers that the method reports about itself, such as a completeness error.
+    timings : mapping of str to float
+        Seconds per phase, and in all (``total``).
+    notes : tuple of str
+        What was assumed, skipped or chosen, also in reading the frame.
+    source : str
+        The picture's path; empty for what is no file.
+    head : str
+        Kind of head, in words.
+    layers : tuple of Layer
+        The blocks.
+    scores : float32 [classes]
+        Raw class scores.
+    model : mapping
+        What bundle and runtime say about themselves.
+    frame : array [H0, W0, 1 or 3]
+        The frame as it was read, gray or RGB; it shares no memory with the caller's.
+    placement : Placement
+        How network and frame lie on each other.
+    levels : (float, float) or None
+        Pixel values that were taken as 0 and 255, where they were others.
+    default_method : bool
+        The method is the one meant where none is named: captions and file names leave it out.
     """
 
     heatmap: NDArray[np.float32]
@@ -69,26 +99,46 @@ class Explanation:
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
-        """float32 [H0, W0] in [0, 1] at the frame's own size; zero outside what the network saw."""
+        """Heat map at the frame's own size: float32 [H0, W0] in [0, 1], zero outside what the network saw."""
         return place_back(self.heatmap, self.placement)
 
     @property
     def caption(self) -> str:
-        """Class and confidence in words: ``scratch · 98.2 %``; for raw scores ``scratch · score 7.31``; methods other
-        than the default stand in front: ``Grad-CAM: scratch · 98.2 %``."""
+        """Class and confidence in words, such as ``scratch · 98.2 %``.
+
+        Raw scores read ``scratch · score 7.31``. Methods other than the default stand in front:
+        ``Grad-CAM: scratch · 98.2 %``.
+        """
         name = self.label if self.default_method else f"{self.title}: {self.label}"
         if self.head == "none":
             return f"{name} · score {self.confidence:.3g}"
         return f"{name} · {100 * self.confidence:.1f} %"
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The heat map drawn on the frame: uint8 RGB [H0, W0, 3]."""
+        """Draw the heat map on the frame.
+
+        Returns
+        -------
+        uint8 [H0, W0, 3]
+            RGB.
+
+        Raises
+        ------
+        OutputError
+            There is not enough memory.
+        """
         from sise_ort.drawing import overlay
 
         return overlay(self.frame, self.frame_heatmap)
 
     def record(self) -> dict[str, Any]:
-        """Everything but the maps, ready for JSON."""
+        """Collect everything but the maps, ready for JSON.
+
+        Returns
+        -------
+        dict
+            Source, class, confidence, method, notes, blocks, passes, seconds, versions and all scores.
+        """
         from sise_ort import __version__
 
         return {
@@ -124,13 +174,17 @@ class Explanation:
         }
 
     def name_with_method(self, name: str) -> str:
-        """A name for files, with the method behind it unless that is the default."""
+        """Put the method behind a name for files, unless it is the default one."""
         return name if self.default_method else f"{name}-{self.method}"
 
     def identity(self) -> list[Any]:
-        """What the explanation is of: picture, class, method, parameters and bundle, as plain values.
+        """Say what the explanation is of.
 
-        Two explanations of the same have equal identities; a later one may replace an earlier one's files.
+        Returns
+        -------
+        list
+            Picture, levels, class, method, parameters and bundle as plain values. Two explanations of the same have
+            equal identities; a later one may replace an earlier one's files.
         """
         picture: Any = os.path.realpath(self.source) if self.source else None
         if picture is None:
