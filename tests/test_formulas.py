@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -308,3 +309,10 @@ def test_sketch_by_hand() -> None:
     np.testing.assert_allclose(cells, np.ones((1, *sketch.grid(30, 50))), atol=1e-14)
     found = sketch.evidence(OP, np.array([[[[1.0, -1]], [[2, 2]]]]), np.array([[1.0, 0], [0, -1]]), (2, 1, 2))
     assert found.tolist() == [[[1, 0]], [[0, 0]]]
+
+
+def test_references_never_use_formulas() -> None:
+    """What formulas are compared with must not be made of them."""
+    tests = Path(__file__).parent
+    for path in (tests / "reference_sise.py", *(tests / "reference").glob("*.py"), tests / "gradcheck.py"):
+        assert "formulas" not in path.read_text(encoding="utf-8"), path
