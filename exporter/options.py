@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sise_ort.bundle import OPTIONAL_PHASES, Fit, InputSpec, Preprocessing
-from sise_ort.bundle.format import LARGEST_PICTURE
+from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import ExportError, ParameterError, option
 
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -371,8 +371,8 @@ def parse_size(text: str | int | Sequence[int] | None) -> tuple[int, int] | None
             f"{option('input_size')} is {text!r}: pass N, or height x width such as 256x1600"
         )
     height, width = int(parts[0]), int(parts[1])
-    if height * width > LARGEST_PICTURE or max(height, width) > 1 << 20:
+    if height * width > LARGEST_PICTURE or max(height, width) > LONGEST_SIDE:
         raise ParameterError(
-            f"{option('input_size')} of {height} x {width} has more pixels than {LARGEST_PICTURE:,}"
+            f"{option('input_size')} of {height} x {width} has more than {LARGEST_PICTURE:,} pixels, or a side over {LONGEST_SIDE:,}"
         )
     return height, width

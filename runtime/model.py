@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle, signature
-from sise_ort.errors import ClosedError, OutOfMemoryError
+from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError, option
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, Turns
 from sise_ort.runtime.extracted import Extracted, Pick, Sketch
@@ -67,6 +67,10 @@ class BundleModel:
         limits: Limits | None = None,
         trusted: bool = True,
     ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise ParameterError(
+                f"{option('limits')} is {limits!r}; it must be a Limits of sise_ort.runtime.limits"
+            )
         limits = limits or Limits()
         self.provider = Provider(provider, threads, provider_options, limits)
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)

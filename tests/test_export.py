@@ -42,7 +42,7 @@ from sise_ort.errors import ExportError, OutputError, ParameterError, SourceErro
         ({"normalize": "tf", "layers": 3}, "layers= is 3; a list of names is needed"),
         ({"normalize": "tf", "classes": True}, "classes= is True; it must be a whole number"),
         ({"normalize": "tf", "input_size": 10**9}, "input_size= is 1000000000: pass N"),
-        ({"normalize": "tf", "input_size": (9999, 9999)}, "more pixels than 67,108,864"),
+        ({"normalize": "tf", "input_size": (9999, 9999)}, "more than 67,108,864 pixels"),
         ({"normalize": "tf", "input_size": 12.5}, "pass N, or height x width"),
         ({"normalize": "tf", "labels": ["a", "b", "c", "\x1b[31mred"]}, "label 3, .* holds control characters"),
         ({"normalize": "tf", "labels": ["a", "b", "c", "\ud800"]}, "halves of characters"),

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from conftest import tiny_model
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +132,23 @@ def test_a_bundle_with_other_bytes_is_refused(tiny_bundle: Path, name: str, data
         with clear():
             sise_ort.load(place / "m.sise", "cpu").close()
             assert name == "manifest.json"  # a letter of a label may change; every other file is hashed
+
+
+@examples(25)
+@given(data=st.data())
+def test_any_bytes_export_or_are_refused(data: st.DataObject) -> None:
+    content = bytearray(tiny_model(width=1).SerializeToString())
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, 700) | st.integers(0, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.sampled_from([len(content), len(content), 0, 1, 100, 1000])) :]
+    with folder() as place:
+        (place / "m.onnx").write_bytes(bytes(content))
+        with clear():
+            sise_ort.export(place / "m.onnx", place / "m.sise", normalize="tf")
+            assert (place / "m.sise" / "manifest.json").is_file()
+        assert {p.name for p in place.iterdir()} <= {"m.onnx", "m.sise"}
+        assert (place / "m.onnx").read_bytes() == content
 
 
 LAYERS: dict[str, Callable[[str, str], str]] = {
@@ -281,10 +299,54 @@ def test_results_of_any_names_keep_their_own_files(
 def test_any_parameter_is_taken_or_refused(
     explainer: Any, frame: Any, method: str, target: Any, data: st.DataObject
 ) -> None:
-    names = sorted(METHODS[method].defaults)
+    names = sorted(METHODS[method].defaults())
     assume(names)
     name = data.draw(st.sampled_from(names))
     bounded = {n: 4 for n in ("masks", "steps", "iterations") if n in names and n != name}
     value = data.draw(anything | st.sampled_from([0, 1, 0.5, "adaptive", 7]))
     with clear():
         sound(explainer.explain(frame, target, method=method, **{**bounded, name: value}))
+
+
+@examples(60)
+@given(
+    name=st.sampled_from(["provider", "batch_size", "threads", "provider_options", "limits", "trusted"]),
+    value=anything | st.sampled_from([0, 1, 10**9, "auto", {"a": 1}]),
+)
+def test_any_setting_of_load_is_taken_or_refused(tiny_bundle: Path, name: str, value: Any) -> None:
+    with clear():
+        sise_ort.load(tiny_bundle, **{"provider": "cpu", name: value}).close()
+
+
+EXPORT = [
+    "normalize",
+    "mean",
+    "std",
+    "color",
+    "input_size",
+    "fit",
+    "labels",
+    "hidden",
+    "head",
+    "layers",
+    "output",
+    "graphs",
+    "classes",
+]
+
+
+@examples(50)
+@given(
+    name=st.sampled_from(EXPORT),
+    value=anything | st.sampled_from([(1, 2, 3), [0.0], "none", "gray", "32x48", ["c2"], ["a"] * 4]),
+)
+def test_any_option_of_export_is_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: Any
+) -> None:
+    with folder() as place, clear():
+        onnx.save(tiny_model(), place / "m.onnx")
+        given_options = (
+            {name: value} if name in ("mean", "std", "normalize") else {"normalize": "tf", name: value}
+        )
+        sise_ort.export(place / "m.onnx", place / "m.sise", **given_options)
+        sise_ort.load(place / "m.sise", "cpu").close()

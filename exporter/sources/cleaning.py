@@ -12,7 +12,7 @@ import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.bundle.format import LARGEST_PICTURE
+from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import SourceError, first_line, option
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients.engine import describe
@@ -251,9 +251,9 @@ def _choose_size(
                 f"{option('input_size')} asks for {name} {wanted[axis]}, but the file fixes it to {length}"
             )
         size.append(length)
-    if size[0] * size[1] > LARGEST_PICTURE:
+    if size[0] * size[1] > LARGEST_PICTURE or max(size) > LONGEST_SIDE:
         raise SourceError(
-            f"pictures of {size[0]} x {size[1]} have more pixels than {LARGEST_PICTURE:,}; pass a smaller "
+            f"pictures of {size[0]} x {size[1]} have more than {LARGEST_PICTURE:,} pixels, or a side over {LONGEST_SIDE:,}; pass a smaller "
             f"{option('input_size')}, or export the model for one"
         )
     return size[0], size[1]

@@ -98,6 +98,10 @@ class Provider:
         self.name = name
         self.device = self.spec.device
         self.limits = limits or Limits()
+        if not isinstance(options or {}, Mapping):
+            raise ParameterError(
+                f"{option('provider_options')} is {options!r}; it must be a mapping of names to values"
+            )
         self.options = {
             key: str(int(value) if isinstance(value, bool) else value)
             for key, value in (options or {}).items()

@@ -25,7 +25,10 @@ WEIGHTS = "weights.bin"
 LARGEST_PICTURE = 1 << 26
 """Pixels of the largest network input (8192 × 8192), so that a manifest cannot ask for any amount of memory."""
 
-Length = Annotated[int, Meta(ge=1, le=1 << 20)]
+LONGEST_SIDE = 1 << 14
+"""Rows or columns of a picture; resampling matrices grow with the square of a side."""
+
+Length = Annotated[int, Meta(ge=1, le=LONGEST_SIDE)]
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 if TYPE_CHECKING:  # whoever builds a struct has plain strings; what is read from a file is checked

@@ -47,15 +47,18 @@ def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
     DatasetError
         The folder has another layout, cannot be read, or holds nothing of use.
     """
-    if kind not in KINDS:
-        raise ParameterError(f"there is no kind of data set '{kind}'; it must be one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ParameterError(f"there is no kind of data set {kind!r}; it must be one of {', '.join(KINDS)}")
     reader = KINDS[kind]
     known = [p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ParameterError(f"data sets of kind {kind} have no option '{name}'; {has}")
-    root = Path(path)
+    try:
+        root = Path(path)
+    except TypeError as error:
+        raise DatasetError(f"the data set's folder is {path!r}; it must be a path") from error
     if not root.is_dir():
         raise DatasetError(f"there is no folder '{root}'")
     try:

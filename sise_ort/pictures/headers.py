@@ -72,6 +72,8 @@ def read_header(data: bytes, name: str) -> Header:
         if re.match(begins, data, re.DOTALL):
             try:
                 return read(data, name)
+            except KeyError as error:
+                raise FrameError(f"{name} is damaged: its header lacks tag {error}") from error
             except (IndexError, struct.error, ValueError) as error:
                 if isinstance(error, FrameError):
                     raise
