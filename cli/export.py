@@ -13,28 +13,40 @@ from sise_ort.cli.options import Names, Numbers, source_options
 @click.argument("source")
 @click.option("-o", "--bundle", metavar="BUNDLE", type=click.Path(), help="Folder to write [NAME.sise].")
 @source_options
-@click.option("--normalize", type=click.Choice(["imagenet", "tf", "none"]), help="A known normalisation, or:")
-@click.option("--mean", type=Numbers(), help="Mean per channel, 0 to 255, in the network's order.")
-@click.option("--std", type=Numbers(), help="Standard deviation per channel, 0 to 255.")
+@click.option(
+    "--normalize",
+    type=click.Choice(["imagenet", "tf", "none"]),
+    help="Well-known normalisation of pixels; give this, or --mean and --std.",
+)
+@click.option(
+    "--mean",
+    type=Numbers(),
+    help="Mean per channel in pixel units of 0 to 255, in the network's channel order.",
+)
+@click.option("--std", type=Numbers(), help="Standard deviation per channel in pixel units of 0 to 255.")
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "crop", "letterbox"]),
-    help="How pictures get their size [stretch].",
+    help="How a picture gets the network's size [stretch; torchvision, timm: crop as in training].",
 )
-@click.option("--labels", type=click.Path(exists=True, dir_okay=False), help="Class names, one a line.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File with the class names, one a line, or a JSON list.",
+)
 @click.option(
     "--hidden",
     type=click.Choice(["mean", "black"]),
     default="mean",
     show_default=True,
-    help="What masks hide becomes.",
+    help="What a hidden pixel becomes: the mean colour, or black.",
 )
 @click.option(
     "--frame-dtype",
     type=click.Choice(["uint8", "float32"]),
     default="uint8",
     show_default=True,
-    help="Pixel type.",
+    help="Number type of the pixels that the bundle takes.",
 )
 @click.option(
     "--with",
@@ -42,32 +54,33 @@ from sise_ort.cli.options import Names, Numbers, source_options
     type=Names(),
     default="",
     metavar="GRAPH,…",
-    help="Graphs that other methods need: head, image-gradient, full-gradient.",
+    help="Further graphs that methods other than SISE need: head, image-gradient, full-gradient.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Of the network that scores masks.",
+    help="Number format of predict.onnx, the network that scores the masks.",
 )
 @click.option(
     "--calibration",
     type=click.Path(exists=True, file_okay=False),
-    help="Typical pictures, for int8 and fp16.",
+    help="Folder of typical pictures that int8 takes its ranges from; int8 and fp16 are compared on them.",
 )
 @click.option(
     "--least-correlation",
     type=click.FloatRange(-1, 1),
     default=0.97,
     show_default=True,
-    help="Of heat maps in that precision with fp32's.",
+    help="Smallest correlation allowed with float32 heat maps.",
 )
-@click.option("--force", is_flag=True, help="Overwrite an existing bundle.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:
     """Turn a CNN into a bundle that explains itself.
 
     SOURCE is an .onnx file, a torchvision name (resnet50), a timm name (timm:resnet50d), or package.module:factory.
+    The bundle is a folder of ONNX graphs; its scores are compared with the source's before it takes its place.
 
     \b
     sise-ort export resnet50
@@ -79,7 +92,9 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     from sise_ort.cli.console import say
     from sise_ort.exporter import export_bundle
 
-    manifest = export_bundle(source, bundle, report=lambda step: say(f"{step} …"), **options)
+    manifest = export_bundle(
+        source, bundle, report=lambda step: say(step if step.startswith("note:") else f"{step} …"), **options
+    )
     target = bundle or f"{manifest.name}.sise"
     if manifest.head.assumed:
         say(

@@ -10,13 +10,16 @@ from sise_ort.cli.options import source_options
 
 
 @click.command("layers")
-@click.argument("source")
+@click.argument("source", metavar="MODEL")
 @source_options
 def command(source: str, layers: list[str] | None, **options: Any) -> None:
     """Show a network's candidate tensors and the chosen blocks.
 
-    A candidate is a feature map that every path from the image to the class scores crosses; the last one of
-    each resolution is a block's output. Pass the names of others to --layers, here and at export.
+    MODEL is what `sise-ort export` takes: an .onnx file, a torchvision name, a timm name, or package.module:factory.
+
+    A candidate is a tensor of feature maps that every path from the picture to the class scores crosses. The last
+    candidate of each resolution is a block's output. To explain with other tensors, pass their names or their modules to
+    --layers, here to look at them and then to `sise-ort export`.
     """
     from sise_ort.cli.console import print_table
     from sise_ort.exporter import list_layers
@@ -36,5 +39,5 @@ def command(source: str, layers: list[str] | None, **options: Any) -> None:
         for c in listed
     ]
     print_table(["chosen", "tensor", "module", "channels", "size", "left out"], rows, right=(3, 4))
-    if problem:
-        raise click.ClickException(problem)
+    if problem is not None:
+        raise problem

@@ -38,8 +38,18 @@ LEARNED = frozenset("Conv ConvTranspose Gemm MatMul".split())
 class Candidate:
     """A tensor that may serve as a block's output.
 
-    tensor : name in the graph; module : module path where the file has one, else "".
-    why_not : why it is never chosen ("" if it may be). axes : where channels, height and width lie in it.
+    Attributes
+    ----------
+    tensor : str
+        Its name in the graph.
+    module : str
+        Path of the module that computes it, "" where the file does not say.
+    channels, height, width : int
+        Number and size of its feature maps.
+    why_not : str
+        Why it is never chosen, "" if it may be.
+    axes : (int, int, int)
+        Where channels, height and width lie in it.
     """
 
     tensor: str
@@ -75,7 +85,7 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
 
 
 def candidates(graph: ir.Graph) -> list[Candidate]:
-    """All bottlenecks that are feature maps, with what speaks against each."""
+    """List all bottlenecks that are feature maps, each with the reason why it cannot be a block's output."""
     result = []
     axes = feature_axes(graph)
     learned: set[ir.Value] = set()
@@ -98,11 +108,12 @@ def candidates(graph: ir.Graph) -> list[Candidate]:
 
 
 def find_blocks(graph: ir.Graph) -> list[Candidate]:
-    """The last eligible bottleneck of every block, shallow to deep.
+    """Find the last eligible bottleneck of every block, shallow to deep.
 
     Raises
     ------
-    NoBlocksError : no bottleneck is a feature map, or the network is a transformer.
+    NoBlocksError
+        No bottleneck is a feature map, or the network mixes all places of the picture (see `attention`).
     """
     _refuse_mixing(graph)
     found = candidates(graph)
@@ -179,7 +190,8 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
 
     Raises
     ------
-    GradientError : an operator on the way has no rule; names it, its node and the blocks that can be reached.
+    GradientError
+        An operator on the way has no rule; names it, its node and the blocks that can be reached.
     """
     values = {v.name: v for node in graph for v in node.outputs}
     scores = graph.outputs[0]
@@ -202,7 +214,8 @@ def require_rules_to_image(graph: ir.Graph) -> None:
 
     Raises
     ------
-    GradientError : an operator on the way has no rule; names it and its node.
+    GradientError
+        An operator on the way has no rule; names it and its node.
     """
     way_out = f"leave out image-gradient and full-gradient of {option('graphs')}"
     _require_pictures_apart(graph, graph.inputs[0], way_out)

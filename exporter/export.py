@@ -20,7 +20,7 @@ from sise_ort.bundle import (
     Manifest,
     Preprocessing,
 )
-from sise_ort.errors import GradientError, SourceError, raw_message
+from sise_ort.errors import GradientError, SourceError
 from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
@@ -126,7 +126,7 @@ def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
 
 def list_layers(
     source: Any, weights: str | Path | None = None, **options: Any
-) -> tuple[list[Candidate], list[Candidate], str]:
+) -> tuple[list[Candidate], list[Candidate], GradientError | None]:
     """List the tensors of a network that may serve as block outputs.
 
     Parameters
@@ -139,8 +139,8 @@ def list_layers(
     candidates : list of Candidate
     chosen : list of Candidate
         Those that an export would take.
-    problem : str
-        Why it could not, "" if it can.
+    problem : GradientError or None
+        Why it could not.
     """
     asked = Options.of(options)
     network = _load(source, weights, asked)
@@ -149,8 +149,8 @@ def list_layers(
         try:
             require_rules(network.graph, chosen)
         except GradientError as error:
-            return candidates(network.graph), chosen, raw_message(error)
-        return candidates(network.graph), chosen, ""
+            return candidates(network.graph), chosen, error
+        return candidates(network.graph), chosen, None
 
 
 def export_bundle(

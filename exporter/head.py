@@ -24,7 +24,15 @@ _ACTIVATIONS: dict[str, HeadKind] = {"Softmax": "softmax", "LogSoftmax": "softma
 
 @dataclass(frozen=True)
 class FoundHead:
-    """head : for the manifest; activation : the operator that ends the file's graph, "" if none does."""
+    """The head of a network, and how its file computes it.
+
+    Attributes
+    ----------
+    head : Head
+        For the manifest.
+    activation : str
+        The operator that ends the file's graph (Softmax, LogSoftmax, Sigmoid), "" if none of them does.
+    """
 
     head: Head
     activation: str

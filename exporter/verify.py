@@ -99,7 +99,7 @@ def compare(
 
 
 def waves(spec: InputSpec) -> list[NDArray[Any]]:
-    """Two frames [H, W, C] of smooth waves with some noise."""
+    """Make two frames [H, W, C] of smooth waves with some noise."""
     rng = np.random.default_rng(0)
     rows, columns = (
         np.linspace(0, 3 * np.pi, spec.height)[:, None, None],

@@ -1,4 +1,4 @@
-"""Which kind of source the user named."""
+"""The kind of source that the user named: a file, a name or a module."""
 
 from __future__ import annotations
 
@@ -21,12 +21,29 @@ def load_source(
     output: str | None = None,
     color: str | None = None,
 ) -> Source:
-    """An .onnx file, a torchvision name, ``timm:NAME``, ``package.module:factory``, or a torch.nn.Module.
+    """Load a model from whatever the user named.
+
+    Parameters
+    ----------
+    source : str, Path or torch.nn.Module
+        An .onnx file, a torchvision name, ``timm:NAME``, ``package.module:factory``, or a module.
+    weights : str or Path, optional
+        For PyTorch: "DEFAULT", "NONE" or a file with a state dict.
+    classes : int, optional
+        For torchvision and timm names: number of classes.
+    input_size : (int, int), optional
+        Height and width.
+    output : str, optional
+        For .onnx files: the output that holds the class scores.
+    color : str, optional
+        "gray" for PyTorch networks with one input channel.
 
     Raises
     ------
-    SourceError : none of these, or it cannot be loaded.
-    ParameterError : an option that this kind of source does not take.
+    SourceError
+        It is none of these, or cannot be loaded.
+    ParameterError
+        An option does not go with this kind of source.
     """
     channels = 1 if color == "gray" else 3
     if not isinstance(source, (str, Path)):

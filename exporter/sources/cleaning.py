@@ -32,10 +32,17 @@ _TO_FLOAT = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 class CleanNetwork:
     """A classifier in one known form.
 
-    model : opset 20, IR 10; input "x" [n, C, H, W] float32 with fixed C, H, W; first output as in the file;
-        every constant an initializer; shapes inferred; axis 0 is the batch, called "n".
-    one_at_a_time : the file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
-    siblings : names of the file's other outputs that end with a Softmax or Sigmoid.
+    Attributes
+    ----------
+    model : ir.Model
+        Opset 20, IR 10; input "x" [n, C, H, W] float32 with fixed C, H, W; one output, as in the file; every constant
+        an initializer; shapes inferred; axis 0 is the batch, called "n".
+    channels, height, width : int
+        Size of the input.
+    one_at_a_time : bool
+        The file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
+    siblings : tuple of str
+        Names of the file's other outputs that end with a Softmax or Sigmoid.
     """
 
     model: ir.Model
@@ -57,14 +64,19 @@ def clean(
 
     Parameters
     ----------
-    source : the model with its weights loaded; an ir.Model must have opset 20.
-    input_size : (height, width) asked for; must agree with a fixed size in the file.
-    output : name of the output that holds the class scores; needed where there are several.
-    default_size : (height, width) where the file leaves it open and nobody asked.
+    source : onnx.ModelProto or ir.Model
+        With its weights loaded; an ir.Model must have opset 20, and is changed in place.
+    input_size : (int, int), optional
+        Height and width that were asked for; must agree with a fixed size in the file.
+    output : str, optional
+        Name of the output that holds the class scores; needed where there are several.
+    default_size : (int, int), optional
+        Height and width where the file leaves them open and nobody asked.
 
     Raises
     ------
-    SourceError : the model is no image classifier of a form that can be read; says what is wrong.
+    SourceError
+        The model is no image classifier of a form that can be read; says what is wrong.
     """
     if isinstance(source, ir.Model):
         model = source

@@ -69,7 +69,8 @@ def rewrite(model: ir.Model) -> None:
 
     Raises
     ------
-    ValueError : one of them is used in a way that cannot be written otherwise.
+    ValueError
+        One of them is used in a way that cannot be written otherwise.
     """
     graph = model.graph
     found = [node for node in graph if node.op_type in REWRITES and node.domain in ("", "ai.onnx")]

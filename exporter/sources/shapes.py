@@ -70,9 +70,17 @@ def infer_shapes(model: ir.Model, opset: int) -> None:
     A first input dimension that is no number is the batch; in shapes it is called "n", along any axis.
     Reshape targets that name it are made constant (0 or -1 in its place). All constants must be initializers.
 
+    Parameters
+    ----------
+    model : ir.Model
+        Changed in place.
+    opset : int
+        The version of its operators.
+
     Raises
     ------
-    ShapesDoNotFit : with the node's name.
+    ShapesDoNotFit
+        Two operators contradict each other, or one asks for more than a computer holds; names the node.
     """
     _Walk(model.graph, _PROBES, opset).run()
 
@@ -129,7 +137,7 @@ class _Walk:
         if onnx.defs.has(node.op_type, node.domain):
             schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
         if schema is None or any(facts is None for facts in inputs.values()):
-            self._believe(declared)
+            self._take_declared(declared)
             return
         proto = ir.to_proto(node)
         results: list[dict[str, onnx.TypeProto]] = []
@@ -145,7 +153,7 @@ class _Walk:
             if not value.name:
                 continue
             if value.name not in results[0]:
-                self._believe({value: declared[value]})
+                self._take_declared({value: declared[value]})
                 continue
             first, second = (
                 _Facts(types[value.name], data[place]) for types, data in zip(results, datas, strict=True)
@@ -223,7 +231,9 @@ class _Walk:
             for a in found
         ]
 
-    def _believe(self, declared: dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]]) -> None:
+    def _take_declared(
+        self, declared: dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]]
+    ) -> None:
         """An operator that ONNX does not know: what the file says of its outputs, with the batch in front."""
         for value, (kind, shape) in declared.items():
             if kind is None or shape is None or value.dtype is None or len(shape) == 0:

@@ -19,20 +19,26 @@ def load_timm(
     classes: int | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Source:
-    """A timm classifier with the picture size, normalisation and crop of its pretrained configuration.
+    """Build a timm classifier with the picture size, normalisation and crop of its pretrained configuration.
 
     Parameters
     ----------
-    name : as in ``timm.list_models()``, also with a tag: "resnet50d.ra2_in1k".
-    weights : "DEFAULT" (timm's own, from the Hugging Face cache or the network), "NONE" (random) or a file with
-        a state dict (.pth or .safetensors).
-    classes : number of classes, where it is not that of the configuration.
-    input_size : (height, width); None takes the configuration's.
+    name : str
+        As in ``timm.list_models()``, also with a tag: "resnet50d.ra2_in1k".
+    weights : str or Path
+        "DEFAULT" (timm's own, from the Hugging Face cache or the network), "NONE" (random) or a file with a state dict
+        (.pth or .safetensors).
+    classes : int, optional
+        Number of classes, where it is not that of the configuration.
+    input_size : (int, int), optional
+        Height and width; None takes the configuration's.
 
     Raises
     ------
-    MissingDependencyError : timm is not installed.
-    SourceError : unknown name, weights that cannot be had, or that do not fit.
+    MissingDependencyError
+        timm is not installed.
+    SourceError
+        The name is unknown, the weights cannot be had, or they do not fit.
     """
     timm = _timm()
     if not timm.is_model(name):

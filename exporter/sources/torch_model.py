@@ -67,19 +67,24 @@ def load_torchvision(
     classes: int | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Source:
-    """A torchvision classifier.
+    """Build a torchvision classifier.
 
     Parameters
     ----------
-    name : as in ``torchvision.models.list_models()``.
-    weights : "DEFAULT" (torchvision's own, from the torch cache or the network), "NONE" (random) or a file
-        with a state dict. A file that is one of torchvision's own is recognised by its hash.
-    classes : number of classes, where it is not the 1000 of ImageNet.
-    input_size : (height, width); None takes the size of the DEFAULT weights.
+    name : str
+        As in ``torchvision.models.list_models()``.
+    weights : str or Path
+        "DEFAULT" (torchvision's own, from the torch cache or the network), "NONE" (random) or a file with a state dict.
+        A file that is one of torchvision's own is recognised by its hash.
+    classes : int, optional
+        Number of classes, where it is not the 1000 of ImageNet.
+    input_size : (int, int), optional
+        Height and width; None takes the size of the DEFAULT weights.
 
     Raises
     ------
-    SourceError : unknown name, weights that cannot be had, or that do not fit.
+    SourceError
+        The name is unknown, the weights cannot be had, or they do not fit.
     """
     models = torchvision_package().models
     known = models.list_models(module=models)
@@ -131,11 +136,23 @@ def load_torchvision(
 def load_factory(
     spec: str, weights: str | Path | None, input_size: tuple[int, int] | None, channels: int
 ) -> Source:
-    """A module made by ``package.module:factory``, called without arguments.
+    """Call ``package.module:factory`` without arguments for a module.
+
+    Parameters
+    ----------
+    spec : str
+        "package.module:factory".
+    weights : str or Path, optional
+        File with a state dict; None and "NONE" take the factory's weights.
+    input_size : (int, int), optional
+        Height and width; needed.
+    channels : int
+        Of the input: 1 or 3.
 
     Raises
     ------
-    SourceError : it cannot be imported, returns no module, or the weights do not fit.
+    SourceError
+        It cannot be imported or fails, returns no module, or the weights do not fit.
     """
     module_name, _, factory_name = spec.partition(":")
     sys.path.insert(0, "")
@@ -173,11 +190,27 @@ def from_module(
     defaults: dict[str, Any] | None = None,
     labels: tuple[str, ...] = (),
 ) -> Source:
-    """A module, traced by torch.onnx with a dynamic batch.
+    """Trace a module by torch.onnx with a dynamic batch.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    name : str
+        For the default bundle name.
+    size : (int, int)
+        Height and width.
+    channels : int
+    origin : dict, optional
+        Facts for the manifest.
+    defaults : dict, optional
+        Export options that the source knows.
+    labels : tuple of str
+        Class names.
 
     Raises
     ------
-    SourceError : torch cannot export it.
+    SourceError
+        torch cannot export it.
     """
     try:
         net = net.eval().float().cpu()
@@ -215,8 +248,15 @@ def from_module(
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A state dict from a .safetensors file or a checkpoint, read with ``weights_only=True``; "state_dict" or "model"
-    inside is unwrapped."""
+    """Read a state dict from a .safetensors file, or from a checkpoint with ``weights_only=True``.
+
+    A dict under "state_dict", "model" or "model_state_dict" is unwrapped.
+
+    Raises
+    ------
+    SourceError
+        There is no such file, or it holds something else.
+    """
     if regular_file(path, "file of weights") is None:
         raise SourceError(f"there is no file of weights '{path}'")
     with path.open("rb") as file:
