@@ -107,36 +107,96 @@ def evaluate(
     with explainer:
         for variant in plan.variants:
             method_named(variant.method).require(explainer.manifest, [])
-        selection = select(explainer, plan, dataset, limit, seed)
-        settings = plan.settings(
-            bundle_digest(explainer.manifest), dataset_digest(dataset), explainer.provider
-        )
-        parameters = {variant.name: variant.parameters for variant in plan.variants}
-        with Store(folder, settings, parameters, write=not only_report) as store:
-            _check_files(store, selection, folder)
-            tasks = _tasks(plan, selection, store.rows(), folder / GALLERY)
-            notes: list[str] = []
+        run = _Run(explainer, plan, dataset, select(explainer, plan, dataset, limit, seed), folder)
+        with run.opened(write=False) as store:
+            run.check_files(store)
             if only_report:
-                if tasks:
-                    notes = [f"not finished: {len(tasks)} samples have not been through all methods"]
-            else:
-                conditions = _conditions(explainer, plan, workers)
-                for number, outcome in enumerate(outcomes(explainer, plan, tasks, workers, conditions), 1):
-                    store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
-                    if progress is not None:
-                        progress(number, len(tasks))
-                notes = write_tables(store.rows(), store.columns, folder)
-            rows = _in_order(plan, selection.samples, store.rows())
-            met = store.problems()
+                return run.evaluation(store, run.unfinished(store), seed)
+        with run.opened(write=True) as store:
+            notes = run.work(store, workers, progress)
+            return run.evaluation(store, notes, seed)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call: what is evaluated, by what, and where its rows are."""
+
+    explainer: Explainer
+    plan: Plan
+    dataset: Dataset
+    selection: Selection
+    folder: Path
+
+    def opened(self, write: bool) -> Store:
+        """Open the rows, and check that they are of the same settings."""
+        digests = bundle_digest(self.explainer.manifest), dataset_digest(self.dataset)
+        settings = self.plan.settings(*digests, self.explainer.provider)
+        parameters = {variant.name: variant.parameters for variant in self.plan.variants}
+        return Store(self.folder, settings, parameters, write=write)
+
+    def check_files(self, store: Store) -> None:
+        """Check that the files of samples that have rows are as they were.
+
+        Raises
+        ------
+        ParameterError
+            One has changed.
+        """
+        before = store.files()
+        for sample in self.selection.samples:
+            if sample.name not in before:
+                continue
+            task = Task(sample, (), None, self.selection.truths.get(sample.picture, {}))
+            for path, old in zip(sample_files(task), before[sample.name], strict=False):
+                if fingerprint(path, old)[2] != old[2]:
+                    raise ParameterError(
+                        f"'{self.folder}' holds an evaluation with other settings: '{path}' has changed since it was "
+                        f"evaluated. Choose another folder with {option('folder')}"
+                    )
+
+    def tasks(self, store: Store) -> list[Task]:
+        """List what is still to be done."""
+        done = {(row["sample"], row["variant"]) for row in store.rows()}
+        found = []
+        for place, sample in enumerate(self.selection.samples):
+            missing = tuple(v for v in self.plan.variants if (sample.name, v.name) not in done)
+            if missing:
+                shown = self.folder / GALLERY if place < self.plan.gallery else None
+                found.append(Task(sample, missing, shown, self.selection.truths.get(sample.picture, {})))
+        return found
+
+    def unfinished(self, store: Store) -> list[str]:
+        """Say how much is still to be done."""
+        count = len(self.tasks(store))
+        return [f"not finished: {count} samples have not been through all methods"] if count else []
+
+    def work(self, store: Store, workers: int, progress: Progress | None) -> list[str]:
+        """Do what is still to be done, keep it, write the tables; returns what a user should know."""
+        tasks = self.tasks(store)
+        conditions = _conditions(self.explainer, self.plan, workers)
+        for number, outcome in enumerate(outcomes(self.explainer, self.plan, tasks, workers, conditions), 1):
+            store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
+            if progress is not None:
+                progress(number, len(tasks))
+        return write_tables(store.rows(), store.columns, self.folder)
+
+    def evaluation(self, store: Store, notes: Sequence[str], seed: int) -> Evaluation:
+        """Gather what the plan asks for."""
+        samples, everything, met = self.selection.samples, store.rows(), store.problems()
+        rows = _in_order(self.plan, samples, everything)
+        further = len(everything) - len(rows)
         statements = [
-            *_statements(explainer, plan, dataset, selection, seed),
+            *_statements(self.explainer, self.plan, self.dataset, self.selection, seed),
             *notes,
-            *_remarks(rows, selection),
+            *_remarks(rows, self.selection),
         ]
-    problems = [p for sample in selection.samples for p in met.get(sample.name, [])]
-    return Evaluation(
-        plan, selection.samples, rows, [*dataset.problems, *selection.problems, *problems], statements
-    )
+        if further:
+            statements.append(
+                f"the tables hold {further} further rows, of methods or samples not asked for this time"
+            )
+        problems = [p for sample in samples for p in met.get(sample.name, [])]
+        problems = [*self.dataset.problems, *self.selection.problems, *problems]
+        return Evaluation(self.plan, samples, rows, problems, statements)
 
 
 def _check_places(plan: Plan, dataset: Dataset, folder: Path) -> None:
@@ -152,39 +212,6 @@ def _check_places(plan: Plan, dataset: Dataset, folder: Path) -> None:
             raise ParameterError(
                 f"'{folder}' lies in {words}: choose a folder elsewhere with {option('folder')}"
             )
-
-
-def _check_files(store: Store, selection: Selection, folder: Path) -> None:
-    """Check that the files of samples that have rows are as they were.
-
-    Raises
-    ------
-    ParameterError
-        One has changed.
-    """
-    before = store.files()
-    for sample in selection.samples:
-        if sample.name not in before:
-            continue
-        paths = sample_files(Task(sample, (), None, selection.truths.get(sample.picture, {})))
-        for path, old in zip(paths, before[sample.name], strict=False):
-            if fingerprint(path, old)[2] != old[2]:
-                raise ParameterError(
-                    f"'{folder}' holds an evaluation with other settings: '{path}' has changed since it was evaluated. "
-                    f"Choose another folder with {option('folder')}"
-                )
-
-
-def _tasks(plan: Plan, selection: Selection, rows: Sequence[Row], gallery: Path) -> list[Task]:
-    """What is still to be done."""
-    done = {(row["sample"], row["variant"]) for row in rows}
-    found = []
-    for place, sample in enumerate(selection.samples):
-        missing = tuple(v for v in plan.variants if (sample.name, v.name) not in done)
-        if missing:
-            shown = gallery if place < plan.gallery else None
-            found.append(Task(sample, missing, shown, selection.truths.get(sample.picture, {})))
-    return found
 
 
 def _in_order(plan: Plan, samples: Sequence[Sample], rows: Sequence[Row]) -> list[Row]:
@@ -240,9 +267,12 @@ def _explained(plan: Plan, samples: Sequence[Sample]) -> str:
 def _remarks(rows: Sequence[Row], selection: Selection) -> list[str]:
     """What the rows themselves say about how far they can be believed."""
     found = []
+    number, without = len(selection.samples), len(selection.samples) - len({row["sample"] for row in rows})
     if not rows:
+        found.append(f"no heat map was judged: all {number} samples failed or are still to be done")
+    elif without:
         found.append(
-            f"no heat map was judged: all {len(selection.samples)} samples failed or are still to be done"
+            f"{without} of the {number} samples have no heat map: they failed or are still to be done"
         )
     conditions = list(dict.fromkeys(row["conditions"] for row in rows))
     if len(conditions) == 1:
