@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.errors import BundleError, FrameError
 from sise_ort.runtime.session import Tensor
+
+NEARLY = 1e-3
+"""How far rounding may carry a value out of its range."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,19 @@ class Sketch:
     texture: NDArray[np.float32]
     evidence: NDArray[np.float32]
     pixels: int
+
+
+def require_finite(phase: str, *arrays: NDArray[np.float32]) -> None:
+    """Raise FrameError where what a graph gave for this frame is NaN or infinite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FrameError(f"{phase}.onnx answers this frame with values that are NaN or infinite")
+
+
+def require_unit_range(phase: str, values: NDArray[np.float32]) -> None:
+    """Raise BundleError where maps that a graph gave do not lie in [0, 1], FrameError where they are NaN or infinite."""
+    if values.size and not (values.min() >= -NEARLY and values.max() <= 1 + NEARLY):  # NaN is neither
+        require_finite(phase, values)
+        raise BundleError(
+            f"{phase}.onnx gave maps from {values.min():.3g} to {values.max():.3g} instead of 0 to 1: the bundle is "
+            "damaged, export it again"
+        )

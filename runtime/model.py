@@ -14,7 +14,7 @@ from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle
 from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError, option
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, Turns
-from sise_ort.runtime.extracted import Extracted, Pick, Sketch
+from sise_ort.runtime.extracted import Extracted, Pick, Sketch, require_finite, require_unit_range
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits
 from sise_ort.runtime.pace import Pace
@@ -251,6 +251,8 @@ class BundleModel:
             "sketch", inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
         )
         cells, extent, texture = (np.concatenate([fetched[f"{kind}_{b}"] for b in blocks]) for kind in kinds)
+        require_unit_range("sketch", cells)
+        require_finite("sketch", extent, texture, fetched["evidence"])
         spec = self.manifest.input
         return Sketch(cells, extent, texture, fetched["evidence"], spec.height * spec.width)
 
@@ -351,6 +353,8 @@ class BundleModel:
         for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"weights_{b}": weight}
         fetched, _ = self._run("fuse", inputs, fetch=["visualization_maps", "heatmap"])
+        require_unit_range("fuse", fetched["visualization_maps"])
+        require_unit_range("fuse", fetched["heatmap"])
         return fetched["visualization_maps"], fetched["heatmap"]
 
     def record(self) -> dict[str, Any]:

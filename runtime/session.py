@@ -240,6 +240,7 @@ class Session:
 
     def _run_options(self, graph: int) -> Any:
         options = self._new_options()
+        options.log_severity_level = 4  # errors are raised; nothing is printed beside them
         if self._cuda_graphs:
             options.add_run_config_entry("gpu_graph_id", str(graph))
         return options

@@ -118,10 +118,13 @@ def test_an_endless_loop_is_stopped(bundle: Path, frame: Any) -> None:
         ("predict", lambda g: setattr(g.node[0], "op_type", "Nonsense"), r"cannot open predict\.onnx"),
     ],
 )
-def test_graphs_that_fail(bundle: Path, frame: Any, phase: str, edit: Any, words: str) -> None:
+def test_graphs_that_fail(
+    bundle: Path, frame: Any, capfd: pytest.CaptureFixture[str], phase: str, edit: Any, words: str
+) -> None:
     tamper(bundle, phase, edit)
     with pytest.raises(BundleError, match=words):
         sise_ort.load(bundle, "cpu").explain(frame)
+    assert capfd.readouterr().err == ""  # onnxruntime prints nothing beside the one error
 
 
 def test_not_a_number_is_said_of_the_frame(bundle: Path, frame: Any) -> None:
@@ -134,6 +137,25 @@ def test_not_a_number_is_said_of_the_frame(bundle: Path, frame: Any) -> None:
     tamper(bundle, "extract", edit)
     with pytest.raises(FrameError, match="NaN or infinite"):
         sise_ort.load(bundle, "cpu").explain(frame)
+
+
+@pytest.mark.parametrize(("phase", "output"), [("fuse", "heatmap"), ("sketch", "cells_2")])
+@pytest.mark.parametrize(("factor", "error"), [(1e30, BundleError), (np.nan, FrameError)])
+def test_maps_out_of_their_range(
+    bundle: Path,
+    frame: Any,
+    phase: str,
+    output: str,
+    factor: float,
+    error: Any,
+) -> None:
+    def edit(graph: onnx.GraphProto) -> None:
+        node = oh.make_node("Mul", ["inner", "factor"], [output])
+        behind(graph, output, node, constants={"factor": np.float32(factor)})
+
+    tamper(bundle, phase, edit)
+    with pytest.raises(error, match=rf"{phase}\.onnx (gave maps from|answers this frame with values)"):
+        sise_ort.load(bundle, "cpu").explain(frame, passes=4)
 
 
 @pytest.mark.parametrize("place", ["../secret", "secret"])

@@ -253,7 +253,7 @@ def _open(
 
 def _session_options(graph: Graph, threads: int, name: str) -> Any:
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; nothing is printed beside them
     options.intra_op_num_threads = threads
     # What was checked is an ONNX file; bytes that are an ORT file as well must not be read as one.
     options.add_session_config_entry("session.load_model_format", "ONNX")
