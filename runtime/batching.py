@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
-from sise_ort.runtime.providers import Provider, Tensor
+from sise_ort.runtime.extracted import Pick
+from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
 
 
 class Turns:
@@ -106,7 +110,71 @@ class Batching:
         self.recording += 1
         self.size = size
 
+    def score(
+        self, picks: Sequence[Pick], session: Callable[[str], Session]
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Score at most `size` masks; only the thread whose turn it is may call this.
+
+        Parameters
+        ----------
+        picks : sequence of Pick
+            Feature maps as masks, those of one picture together.
+        session : callable
+            Gives the session of a phase by its name.
+
+        Returns
+        -------
+        scores, confidence : float32, [n, classes]
+            The network's answers, in order.
+        range, total : float32, [n]
+            Of the masks, before they were scaled and after it (see mask.onnx).
+        """
+        extent, total, filled = [], [], 0
+        for image, own in groupby(
+            picks, key=lambda pick: pick.image
+        ):  # one picture's masks are put on together
+            first = filled
+            for pick in own:
+                rows = Rows(self.masks, filled, len(pick.index))
+                fetched, _ = session("mask").run(
+                    {"maps": pick.maps, "index": pick.index}, fetch=["range", "total"], into={"masks": rows}
+                )
+                extent.append(fetched["range"])
+                total.append(fetched["total"])
+                filled += len(pick.index)
+            count = filled - first
+            session("apply").run(
+                {"image": image, "masks": Rows(self.masks, first, count)},
+                into={"masked": Rows(self.masked, first, count)},
+            )
+        count = self.size if self._provider.spec.pads else filled
+        session("predict").run(
+            {"input": Rows(self.masked, 0, count)},
+            into={name: Rows(tensor, 0, count) for name, tensor in self.answers.items()},
+            graph=self.recording,
+        )
+        # onnxruntime may give a view of memory that the next batch overwrites
+        scores, confidence = (self.answers[name].numpy()[:filled].copy() for name in ("scores", "confidence"))
+        return scores, confidence, np.concatenate(extent), np.concatenate(total)
+
     def free(self) -> None:
         """Give the tensors back."""
         del self.masks, self.masked
         self.answers = {}
+
+
+def portions(picks: Sequence[Pick], size: int) -> Iterator[list[Pick]]:
+    """Yield the same masks, at most `size` at a time."""
+    part: list[Pick] = []
+    room = size
+    for pick in picks:
+        start = 0
+        while start < len(pick.index):
+            index = pick.index[start : start + room]
+            part.append(Pick(pick.image, pick.maps, index))
+            start, room = start + len(index), room - len(index)
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part

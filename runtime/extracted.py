@@ -18,8 +18,16 @@ NEARLY = 1e-3
 class Extracted:
     """What one forward and K backward passes gave.
 
-    scores : float32 [classes]; pooled_gradients : per block [K, N_b]; spans : per block [N_b];
-    features, gradients : per block, tensors [1, N_b, h, w] and [K, N_b, h, w] on the device.
+    Attributes
+    ----------
+    scores : float32, [classes]
+        Class scores of the whole picture.
+    pooled_gradients : list of arrays, [K, N_b]
+        Per block, sums over locations of the gradient of every map.
+    spans : list of arrays, [N_b]
+        Per block, (maximum - minimum) / maximum magnitude of every map.
+    features, gradients : list of tensors, [1, N_b, h, w] and [K, N_b, h, w]
+        Per block, on the device.
     """
 
     scores: NDArray[np.float32]
@@ -31,7 +39,17 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Pick:
-    """Feature maps [1, N, h, w] of one block of a picture, and which of them are meant."""
+    """Feature maps of one block of a picture, and the indices of those to use as masks.
+
+    Attributes
+    ----------
+    image : tensor, [1, H, W, C]
+        The uploaded frame.
+    maps : tensor, [1, N, h, w]
+        All maps of the block.
+    index : int64, [n]
+        Those to use.
+    """
 
     image: Tensor
     maps: Tensor
@@ -42,8 +60,18 @@ class Pick:
 class Sketch:
     """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
 
-    cells : float32 [M, R, C] in [0, 1]; extent : [M], range of the map; texture : [M, 2]; evidence : [K, R, C], at least 0.
-    pixels : of the network input.
+    Attributes
+    ----------
+    cells : float32, [M, R, C]
+        Means of each mask over the cells of a coarse grid, in [0, 1].
+    extent : float32, [M]
+        Range of each map.
+    texture : float32, [M, 2]
+        Roughness and mean square of each mask.
+    evidence : float32, [K, R, C]
+        Where the last block speaks for each class; not negative.
+    pixels : int
+        Pixels of the network's input.
     """
 
     cells: NDArray[np.float32]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle, signature
 from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError, option
 from sise_ort.runtime.batch_sizes import measured_batch_size
-from sise_ort.runtime.batching import Batching, Turns
+from sise_ort.runtime.batching import Batching, Turns, portions
 from sise_ort.runtime.extracted import Extracted, Pick, Sketch, require_finite, require_unit_range
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits
 from sise_ort.runtime.pace import Pace
-from sise_ort.runtime.providers import Graph, Provider, Rows, Session, Tensor, version
+from sise_ort.runtime.providers import Graph, Provider, Session, Tensor, version
 from sise_ort.runtime.trial import require_harmless
 
 
@@ -54,7 +53,12 @@ class BundleModel:
 
     Raises
     ------
-    BundleError, ProviderError, ParameterError
+    BundleError
+        The bundle is missing, damaged or harmful.
+    ProviderError
+        The provider is not really in use.
+    ParameterError
+        A value is out of range.
     """
 
     def __init__(
@@ -108,6 +112,8 @@ class BundleModel:
     def close(self) -> None:
         """Give sessions and tensors back, after the run in progress; every later call raises ClosedError."""
         with self.turns:
+            if self._closed:
+                return
             self._closed = True
             self._sessions.clear()
             self._batching.free()
@@ -147,6 +153,7 @@ class BundleModel:
 
     @property
     def blocks(self) -> int:
+        """Number of blocks."""
         return len(self.manifest.layers)
 
     def upload(self, frame: NDArray[Any]) -> Tensor:
@@ -154,7 +161,17 @@ class BundleModel:
         return self.provider.tensor(frame[None])
 
     def extract(self, image: Tensor, classes: Sequence[int], contrast: float) -> Extracted:
-        """Forward pass, and one backward pass per class (negative index: the top class)."""
+        """Run the network once forward, and once backward per class.
+
+        Parameters
+        ----------
+        image : tensor, [1, H, W, C]
+            The uploaded frame.
+        classes : sequence of int
+            Classes whose gradients are taken (`Question.seed`); negative for the top class.
+        contrast : float
+            0 for the gradient of the class score, 1 to set it against the other classes (docs/method.md, Seeds).
+        """
         blocks = range(1, self.blocks + 1)
         small = ["scores", *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks)]
         large = [f"{name}_{b}" for name in ("features", "gradients") for b in blocks]
@@ -177,63 +194,41 @@ class BundleModel:
         )
 
     def score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
-        """Score feature maps as masks, of one picture or several; a batch is at most `batch_size` of them.
+        """Score feature maps as masks, in batches of at most `batch_size`, each in a turn of its own.
+
+        On a GPU the batch is padded with what the tensors hold, since convolutions plan anew whenever the shape changes.
+        Where the device has no memory for it, the batch size is halved, for good, and `notes` says so.
+
+        Parameters
+        ----------
+        picks : sequence of Pick
+            Masks of one picture or several; those of one picture together.
 
         Returns
         -------
-        scores and confidence, [n, classes] each; range [n] and total [n] of the masks (see mask.onnx), in order.
-        On a GPU the batch is padded with what the buffer holds, since convolutions plan anew whenever the shape changes.
-        Where the device has no memory for it, the batch size is halved, for good, and `notes` says so.
+        scores, confidence : float32, [n, classes]
+            The network's answers, in order.
+        range, total : float32, [n]
+            Of the masks (see mask.onnx).
 
         Raises
         ------
-        OutOfMemoryError : there is not even memory for one.
+        OutOfMemoryError
+            There is not even memory for one.
         """
         with self.turns:
             self.require_open()
             size = self.batch_size
             if sum(len(pick.index) for pick in picks) <= size:
                 try:
-                    return self._score_batch(picks)
+                    return self._batching.score(picks, self._session)
                 except OutOfMemoryError:
                     if size == 1:
                         raise
                 self.notes = (f"the device had no memory for batches of {size}: halved",)
                 self._batching.resize(size // 2)
-        parts = [self.score_maps(part) for part in _portions(picks, self.batch_size)]
+        parts = [self.score_maps(part) for part in portions(picks, self.batch_size)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-
-    def _score_batch(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
-        """Score at most `batch_size` masks, in this thread's turn."""
-        batch, extent, total, filled = self._batching, [], [], 0
-        for image, own in groupby(
-            picks, key=lambda pick: pick.image
-        ):  # one picture's masks are put on together
-            first = filled
-            for pick in own:
-                rows = Rows(batch.masks, filled, len(pick.index))
-                fetched, _ = self._session("mask").run(
-                    {"maps": pick.maps, "index": pick.index}, fetch=["range", "total"], into={"masks": rows}
-                )
-                extent.append(fetched["range"])
-                total.append(fetched["total"])
-                filled += len(pick.index)
-            count = filled - first
-            self._session("apply").run(
-                {"image": image, "masks": Rows(batch.masks, first, count)},
-                into={"masked": Rows(batch.masked, first, count)},
-            )
-        count = self.batch_size if self.provider.spec.pads else filled
-        self._session("predict").run(
-            {"input": Rows(batch.masked, 0, count)},
-            into={name: Rows(tensor, 0, count) for name, tensor in batch.answers.items()},
-            graph=batch.recording,
-        )
-        # onnxruntime may give a view of memory that the next batch overwrites
-        scores, confidence = (
-            batch.answers[name].numpy()[:filled].copy() for name in ("scores", "confidence")
-        )
-        return scores, confidence, np.concatenate(extent), np.concatenate(total)
 
     def sketch(
         self,
@@ -241,7 +236,17 @@ class BundleModel:
         wanted: Sequence[NDArray[np.int64]],
         pooled_gradients: NDArray[np.float32],
     ) -> Sketch:
-        """The masks of some maps per block at a glance; pooled_gradients [K, N] are the last block's."""
+        """The masks of some maps at a glance.
+
+        Parameters
+        ----------
+        features : sequence of tensors, [1, N_b, h, w]
+            Per block.
+        wanted : sequence of int64 arrays
+            Per block, indices of the maps.
+        pooled_gradients : float32, [K, N]
+            Of the last block.
+        """
         inputs: dict[str, Any] = {"alpha": pooled_gradients}
         for b, (maps, index) in enumerate(zip(features, wanted, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"index_{b}": index}
@@ -294,8 +299,10 @@ class BundleModel:
     def image_gradient(
         self, inputs: NDArray[np.float32], classes: Sequence[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores [n, classes] of network inputs [n, C, H, W], and each one's gradient of its own class's score,
-        [n, C, H, W] (negative index: the top class; optional phase `image_gradient`)."""
+        """Scores [n, classes] of network inputs [n, C, H, W], and the gradient [n, C, H, W] of each one's own class score.
+
+        Needs the optional phase `image_gradient`. A negative class is the top class.
+        """
         asked = np.array(classes, np.int64)
         scores, gradient = self._in_batches(
             "image_gradient", {"input": inputs, "class": asked}, ("scores", "gradient")
@@ -305,8 +312,15 @@ class BundleModel:
     def full_gradient(
         self, image: Tensor, classes: Sequence[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Scores [classes], FullGrad's saliency [K, H, W] and the sum of all its terms [K] (optional phase
-        `full_gradient`)."""
+        """FullGrad's maps of K classes (optional phase `full_gradient`).
+
+        Returns
+        -------
+        scores : float32, [classes]
+        saliency : float32, [K, H, W]
+        total : float32, [K]
+            Sum of all terms; the class score where no bias was missed.
+        """
         fetched, _ = self._run(
             "full_gradient",
             {"image": image, "class": np.array(classes, np.int64)},
@@ -348,7 +362,21 @@ class BundleModel:
     def fuse(
         self, features: Sequence[Tensor], weights: Sequence[NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Visualization maps [K, B, H, W] and heat maps [K, H, W] for weights [K, N_b] per block."""
+        """Add weighted feature maps per block, and fuse the blocks.
+
+        Parameters
+        ----------
+        features : sequence of tensors, [1, N_b, h, w]
+            Per block.
+        weights : sequence of float32, [K, N_b]
+            Per block; 0 for maps that are no masks.
+
+        Returns
+        -------
+        visualization_maps : float32, [K, B, H, W]
+        heatmaps : float32, [K, H, W]
+            Both in [0, 1].
+        """
         inputs: dict[str, Any] = {}
         for b, (maps, weight) in enumerate(zip(features, weights, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"weights_{b}": weight}
@@ -367,20 +395,3 @@ class BundleModel:
             "batch_size": self.batch_size,
             "batch_size_is": self.batch_size_is,
         }
-
-
-def _portions(picks: Sequence[Pick], size: int) -> Iterator[list[Pick]]:
-    """The same masks, so many at a time."""
-    part: list[Pick] = []
-    room = size
-    for pick in picks:
-        start = 0
-        while start < len(pick.index):
-            index = pick.index[start : start + room]
-            part.append(Pick(pick.image, pick.maps, index))
-            start, room = start + len(index), room - len(index)
-            if not room:
-                yield part
-                part, room = [], size
-    if part:
-        yield part

@@ -45,7 +45,8 @@ class SmoothMasks:
 
     Parameters
     ----------
-    size : (H, W) of the masks in the end.
+    size : tuple of int
+        (H, W) of the masks in the end.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -138,7 +139,17 @@ class BlurPyramid:
 
 @dataclass
 class Search:
-    """One mask on its way: parameters, the optimizer's memory, the present mask and score."""
+    """One mask while it is searched for.
+
+    Attributes
+    ----------
+    area : float
+        Share of the picture that it is to show.
+    parameters, velocity : arrays
+        Its parameters, and the optimizer's memory.
+    mask, score : array, float
+        The present mask, and the class score reached through it.
+    """
 
     area: float
     parameters: Array

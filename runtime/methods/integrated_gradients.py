@@ -1,4 +1,4 @@
-"""Integrated Gradients: the gradient along the way from a baseline to the picture, times the way."""
+"""Integrated Gradients: the gradient along the straight line from a baseline to the picture, times that line."""
 
 from __future__ import annotations
 

@@ -32,7 +32,14 @@ Picks = Sequence[NDArray[np.int64]]
 class Masks:
     """The feature maps of all blocks that become masks for some question, in one row of M.
 
-    block, index : int64 [M], where each lies. chosen : bool [K, M], for which questions. channels : maps per block.
+    Attributes
+    ----------
+    block, index : int64, [M]
+        Where each lies.
+    chosen : bool, [K, M]
+        For which questions.
+    channels : tuple of int
+        Maps per block.
     """
 
     block: NDArray[np.int64]
@@ -42,7 +49,13 @@ class Masks:
 
     @classmethod
     def of(cls, chosen: Sequence[NDArray[np.bool_]]) -> Masks:
-        """From the selection per block, bool [K, N_b]."""
+        """The masks of a selection.
+
+        Parameters
+        ----------
+        chosen : sequence of bool arrays, [K, N_b]
+            Per block, which maps are masks for which questions.
+        """
         everything = np.concatenate(chosen, axis=1)
         channels = tuple(c.shape[1] for c in chosen)
         wanted = np.flatnonzero(everything.any(axis=0))
@@ -56,12 +69,12 @@ class Masks:
         return [self.index[self.block == b] for b in range(len(self.channels))]
 
     def gather(self, arrays: Sequence[NDArray[Any]], axis: int = 0) -> NDArray[Any]:
-        """One row of what stands per block and map."""
+        """Values of these masks in one row, from arrays with a value for every map of a block."""
         parts = [np.take(a, index, axis=axis) for a, index in zip(arrays, self.wanted, strict=True)]
         return np.concatenate(parts, axis=axis)
 
     def counts(self, numbers: Sequence[int] | NDArray[np.int64] | None = None) -> list[tuple[int, ...]]:
-        """Per question, how many of its masks lie in each block; of those with these numbers only."""
+        """Per question, how many of its masks lie in each block; all, or those with the given numbers."""
         among = np.ones(len(self.block), bool)
         if numbers is not None:
             among[:] = False
@@ -72,9 +85,19 @@ class Masks:
         ]
 
     def weights(self, values: NDArray[np.float64], mass: NDArray[np.float64]) -> list[NDArray[np.float32]]:
-        """Per block, w_k = s_k / (range_k · total_k) as float32 [R, N_b], for values s [R, M] and mass r·t [M].
+        """Weights of the feature maps, w_k = s_k / (range_k · total_k), in each row and block divided by the largest.
 
-        In each row and block they are divided by the largest: a positive factor cancels, tiny weights would underflow.
+        Parameters
+        ----------
+        values : float, [K, M]
+            s, one row per question.
+        mass : float, [M]
+            range · total of each mask.
+
+        Returns
+        -------
+        list of float32 arrays, [K, N_b]
+            Per block; 0 for maps that are no masks.
         """
         found = []
         for b, (channels, index) in enumerate(zip(self.channels, self.wanted, strict=True)):
@@ -87,17 +110,29 @@ class Masks:
 
 
 class Job:
-    """The wanted maps of some blocks of one picture, and what was found for them.
+    """Masks of one picture that are to be scored, and the values found for them.
 
     Parameters
     ----------
-    image : the uploaded frame. features : per block, [1, N_b, h, w]. wanted : per block, indices of the maps.
-    read : from the network's answers to the values of K questions. progress : called with (masks done, in all).
+    image : tensor, [1, H, W, C]
+        The uploaded frame.
+    features : sequence of tensors, [1, N_b, h, w]
+        Per block.
+    wanted : sequence of int64 arrays
+        Per block, indices of the maps that are masks.
+    read : callable
+        From the network's answers to the values of K questions.
+    progress : callable or None
+        Called with (masks done, masks in all).
 
     Attributes
     ----------
-    values : float64 [K, M] of the masked inputs, blocks one after the other; extent, total : float64 [M], range and sum
-    of the masks (see mask.onnx). seconds : its share of the time that its batches took.
+    values : float64, [K, M]
+        Of the masked inputs, blocks one after the other.
+    extent, total : float64, [M]
+        Range and sum of the masks (see mask.onnx).
+    seconds : float
+        Share of the time that its batches took.
     """
 
     def __init__(
@@ -118,10 +153,11 @@ class Job:
 
     @property
     def done(self) -> bool:
+        """Whether all masks are scored."""
         return self._done == self.size
 
     def take(self, most: int) -> list[Pick]:
-        """The next masks to score."""
+        """The next masks to score, at most `most` of them."""
         start, first = self.taken, 0
         self.taken = min(self.taken + most, self.size)
         found = []
@@ -139,7 +175,7 @@ class Job:
         extent: NDArray[np.float32],
         total: NDArray[np.float32],
     ) -> None:
-        """The answers to the next masks, in the order in which they were taken."""
+        """Take the answers to the next masks, in the order in which they were taken."""
         values = self.read(Outputs(scores, confidence))
         if not self._done:
             self.values = np.empty((len(values), self.size))
@@ -157,7 +193,17 @@ class Job:
 def score(model: BundleModel, jobs: Iterable[Job | Passed]) -> Iterator[Job | Passed]:
     """Score the masks of many pictures, each batch as full as it can be, also across pictures.
 
-    Jobs come back in their order, each as soon as it is done; whatever else stands among them is passed on in its place.
+    Parameters
+    ----------
+    model : BundleModel
+        The bundle.
+    jobs : iterable
+        Jobs; whatever else stands among them is passed on in its place.
+
+    Yields
+    ------
+    Job
+        In their order, each as soon as it is done.
     """
     waiting: deque[Job | Passed] = deque()
     batch: list[tuple[Job, list[Pick]]] = []

@@ -23,8 +23,17 @@ class MaskProcess:
 
     Parameters
     ----------
-    vectors : float [M, d], a mask each; r is their Euclidean distance.
-    capacity : masks that will be observed at most.
+    vectors : float, [M, d]
+        A mask each; r is their Euclidean distance.
+    capacity : int
+        Masks that will be observed at most.
+
+    Attributes
+    ----------
+    variance : float32, [M]
+        What is left of each mask's variance, in units of the process's.
+    observed : list of int
+        Numbers of the observed masks, in order.
     """
 
     def __init__(self, vectors: Array, capacity: int) -> None:
@@ -38,7 +47,7 @@ class MaskProcess:
         self._white = np.zeros((0, 0))  # L^-1 (values, 1), as far as `mean` has come
 
     def observe(self, mask: int) -> None:
-        """Add a mask to the observed ones; `variance` [M] becomes what is left, in units of the process's variance."""
+        """Add a mask to the observed ones, which lessens `variance`."""
         n = len(self.observed)
         head = self._rows[:n, mask].copy()
         own = float(np.sqrt(max(float(self.variance[mask]), 0.0) + NOISE))
@@ -53,13 +62,16 @@ class MaskProcess:
 
         Parameters
         ----------
-        values : float [K, n], K functions at the observed masks, in the order in which they were added; from one call
-            to the next only new ones may join them.
+        values : float, [K, n]
+            K functions at the observed masks, in the order in which they were added; from one call to the next only new
+            ones may join them.
 
         Returns
         -------
-        mean [K, M], about a constant that is estimated with it (generalised least squares), and the sum of squares [K] of
-        the n whitened residuals, which have n - 1 degrees of freedom and the process's variance.
+        mean : float, [K, M]
+            About a constant that is estimated with it (generalised least squares).
+        squares : float, [K]
+            Sum of squares of the n whitened residuals, which have n - 1 degrees of freedom and the process's variance.
         """
         n = len(self.observed)
         self._white = self._forward(np.vstack([values, np.ones(n)]).T, self._white)
@@ -70,8 +82,21 @@ class MaskProcess:
         return mean, np.einsum("nk,nk->k", rest, rest)
 
     def deviations(self, count: int, rng: np.random.Generator) -> Array:
-        """Draws from the posterior, less its mean, float [count, M], in units of the process's standard deviation.
+        """Draws from the posterior, less its mean, in units of the process's standard deviation.
 
+        Parameters
+        ----------
+        count : int
+            Number of draws.
+        rng : numpy.random.Generator
+            Where they come from.
+
+        Returns
+        -------
+        float32, [count, M]
+
+        Notes
+        -----
         A draw from the prior by Fourier features of random directions, conditioned by Matheron's rule (Wilson et al.,
         ICML 2020, arXiv 2002.09309). The Matérn's spectral density is Student's t with 3 degrees of freedom, z √3 / ‖w‖
         for Gaussian z and w, w in 3 dimensions; ‖w‖ takes its quantiles in turn, so that a few draws are representative.
