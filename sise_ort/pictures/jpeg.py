@@ -146,26 +146,24 @@ def _check_scan(found: Jpeg, data: bytes, start: int, end: int, header: bytes, n
             raise FrameError(
                 f"{name} is damaged: {len(restarts)} of {expected} restart markers are in its data"
             )
-    if found.baseline and found.height and end - start <= FOLLOWED:
-        words = find_damage(
-            data[start:end], _units(found, header), found.interval, _blocks(found, header, name)
-        )
+    blocks = _blocks(found, header) if found.baseline and end - start <= FOLLOWED else []
+    if blocks:
+        words = find_damage(data[start:end], _units(found, header), found.interval, blocks)
         if words:
             raise FrameError(f"{name} is damaged: {words}")
 
 
-def _blocks(found: Jpeg, header: bytes, name: str) -> list[Block]:
-    """The code tables of the blocks of a scan's unit."""
+def _blocks(found: Jpeg, header: bytes) -> list[Block]:
+    """The code tables of the blocks of a scan's unit; none where a table is missing, as in frames of Motion JPEG, whose
+    decoders take the standard's."""
     blocks: list[Block] = []
     try:
         for number in range(header[0]):
             kind, tables = header[1 + 2 * number], header[2 + 2 * number]
             h, v = found.sampling[kind] if header[0] > 1 else (1, 1)
             blocks += [(found.tables[tables >> 4], found.tables[0x10 | tables & 15])] * (h * v)
-    except (KeyError, IndexError) as error:
-        raise FrameError(
-            f"{name} is damaged: its scan names a component or a table that is not there"
-        ) from error
+    except (KeyError, IndexError):
+        return []
     return blocks
 
 
