@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from sise_ort.bundle.format import Manifest
 from sise_ort.bundle.graphs import FLOAT, INT64, UINT8, GraphError, GraphFacts, TensorSpec
 
 Shape = tuple["int | str", ...]
 """Lengths of a tensor; a name stands for a length that each run chooses, one of the form "~R" for one of the graph's."""
 
-DTYPES = {FLOAT: "float32", UINT8: "uint8", INT64: "int64"}
+DTYPES = {FLOAT: np.dtype("float32"), UINT8: np.dtype("uint8"), INT64: np.dtype("int64")}
 
 
 @dataclass(frozen=True)
