@@ -122,6 +122,8 @@ def test_a_refusal_makes_no_folder(tmp_path: Path) -> None:
         opened(tmp_path / "file" / "out")
     with pytest.raises(OutputError):
         opened(tmp_path / "a\0b")
+    with pytest.raises(OutputError, match="cannot write to"):
+        opened(tmp_path / ("n" * 300))
     with opened(tmp_path / "nothing", write=False) as store:
         assert store.rows() == []
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

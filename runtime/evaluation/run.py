@@ -207,8 +207,11 @@ def _check_places(plan: Plan, dataset: Dataset, folder: Path) -> None:
     ParameterError
     """
     place = folder.resolve()
-    for other, words in ((dataset.root, "the data set"), (Path(plan.bundle), "the bundle")):
-        if place.is_relative_to(other.resolve()):
+    bundle = Path(plan.bundle)
+    for other, words in ((dataset.root, "the data set"), (bundle, "the bundle")):
+        if place.is_relative_to(other.resolve()) and (
+            other is not bundle or (bundle / "manifest.json").is_file()
+        ):
             raise ParameterError(
                 f"'{folder}' lies in {words}: choose a folder elsewhere with {option('folder')}"
             )

@@ -101,9 +101,12 @@ class Store:
             self._look()
             if write:
                 self._begin()
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, SiseError) or not isinstance(error, (OSError, ValueError)):
+                raise
+            words = error.strerror if isinstance(error, OSError) else None  # ValueError: a name with NUL
+            raise OutputError(f"cannot write to '{folder}': {words or error}") from error
 
     def __enter__(self) -> Store:
         return self
@@ -223,14 +226,8 @@ class Store:
             self._base.close()
             self._base = None
         folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder)
-        except OutputError:
-            raise
-        except (OSError, ValueError) as error:  # ValueError: a name with NUL
-            words = error.strerror if isinstance(error, OSError) else None
-            raise OutputError(f"cannot write to '{folder}': {words or error}") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(folder)
         remove_leftovers(folder)
         remove_leftovers(folder / GALLERY)
         self._connect("rwc")
