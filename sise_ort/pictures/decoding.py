@@ -103,7 +103,7 @@ def _by_opencv(data: bytes, header: Header, name: str) -> NDArray[Any]:
     picture = decoded(data)
     if picture is None:
         raise FrameError(
-            f"{name} is a {header.format} file that OpenCV cannot decode: it is damaged or of a rare kind"
+            f"{name} is a {header.format} file that OpenCV {cv2.__version__} cannot decode: it is damaged or of a rare kind"
         )
     if header.format == "JPEG" and _ends_gray(picture):
         # Blocks without data are decoded as gray. Where the data went out, the decoder takes more if there is more.
