@@ -21,10 +21,15 @@ def max_pool(op: Ops, node: ir.Node, g: ir.Value, _: Gradient = None) -> Gradien
     if attribute(node, "storage_order", 0):
         raise ValueError("storage_order=1 is not covered")
     x = input_of(node)
-    if len(node.outputs) == 1:
-        node.resize_outputs(2)
-    indices = node.outputs[1]
-    indices.name = indices.name or f"{node.outputs[0].name}/indices"
+    if x.dtype in (ir.DataType.INT8, ir.DataType.UINT8):
+        # Up to onnxruntime 1.24, a window that holds nothing but the type's lowest value has an index from elsewhere.
+        options = {name: value.value for name, value in node.attributes.items()}
+        _, indices = op.MaxPool(op.Cast(x, to=op.dtype), outputs=2, **options)
+    else:
+        if len(node.outputs) == 1:
+            node.resize_outputs(2)
+        indices = node.outputs[1]
+        indices.name = indices.name or f"{node.outputs[0].name}/indices"
     dims = static_shape(x)[1:]
     if None in dims:
         size = op.ReduceProd(op.Shape(x, start=1), keepdims=1)
