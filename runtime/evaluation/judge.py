@@ -157,10 +157,12 @@ def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     x : float32, [1, C, H, W]
+        What the network takes.
 
     Returns
     -------
     float32, [1, C, H, W]
+        The same, blurred.
     """
     rows, columns = (gaussian_matrix(n, BLUR) for n in x.shape[2:])
     rows, columns = (m / m.sum(1, keepdims=True) for m in (rows, columns))

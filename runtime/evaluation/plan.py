@@ -66,6 +66,7 @@ def variants(
     Returns
     -------
     tuple of Variant
+        In the order of `methods`.
 
     Raises
     ------
@@ -104,7 +105,23 @@ def _combinations(
 
 
 def bounded(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return a whole number.
+    """Check that a value is a whole number between bounds.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : Any
+        What a user gave.
+    low : int
+        Smallest number allowed.
+    high : int or None
+        Largest number allowed.
+
+    Returns
+    -------
+    int
+        The number.
 
     Raises
     ------
@@ -176,7 +193,7 @@ class Plan:
         bounded("gallery", self.gallery, 0, MOST_PICTURES)
 
     def settings(self, bundle_digest: str, dataset_digest: str, provider: str) -> dict[str, Any]:
-        """What must not change when rows are added, by name in words: all but methods, limit and the machine's part.
+        """List what must not change when rows are added, by name in words: all but methods, limit and the machine's part.
 
         Parameters
         ----------
@@ -186,6 +203,11 @@ class Plan:
             Of everything that the data set says.
         provider : str
             The execution provider in use; seconds of several say nothing beside one another.
+
+        Returns
+        -------
+        dict
+            Values that JSON can hold.
         """
         return {
             "the bundle": bundle_digest,

@@ -84,6 +84,7 @@ def evaluate(
     Returns
     -------
     Evaluation
+        The rows of the plan's methods and the selected samples, those of earlier calls included.
 
     Raises
     ------

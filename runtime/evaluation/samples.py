@@ -45,6 +45,24 @@ class Selection:
 def select(explainer: Explainer, plan: Plan, dataset: Dataset, limit: int | None, seed: int) -> Selection:
     """Select the samples whose class the network knows, and `limit` of them at random.
 
+    Parameters
+    ----------
+    explainer : Explainer
+        The bundle.
+    plan : Plan
+        Which class is explained, and the class map.
+    dataset : Dataset
+        The samples.
+    limit : int or None
+        Number of samples at most.
+    seed : int
+        Seed of the random choice; a larger limit adds samples to those of a smaller one.
+
+    Returns
+    -------
+    Selection
+        The samples, and the classes that were left out.
+
     Raises
     ------
     DatasetError
@@ -68,9 +86,19 @@ def select(explainer: Explainer, plan: Plan, dataset: Dataset, limit: int | None
 
 
 def dataset_digest(dataset: Dataset) -> str:
-    """SHA-256 of what a data set says: every sample's name, class, regions and the sizes of its files.
+    """Hash what a data set says: every sample's name, class, regions and the sizes of its files.
 
     The folder itself is no part of it, so that a data set may be moved.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        All its samples count, in their order.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
     for sample in dataset.samples:
@@ -82,7 +110,7 @@ def dataset_digest(dataset: Dataset) -> str:
 
 
 def files_of(sample: Sample) -> list[Path]:
-    """Files of a sample: its picture, and pictures of its truth."""
+    """List the files of a sample: its picture, and pictures of its truth."""
     paths = (getattr(region, "path", None) for region in sample.regions)
     return [sample.picture, *(path for path in paths if isinstance(path, Path))]
 
@@ -116,7 +144,7 @@ def fingerprint(path: Path, known: Sequence[Any] = ()) -> list[Any]:
 
 
 def size_of(path: Path) -> int:
-    """Size of a file in bytes, -1 where there is none."""
+    """Return the size of a file in bytes, -1 where there is none."""
     try:
         return path.stat().st_size
     except OSError:

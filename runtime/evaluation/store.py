@@ -52,7 +52,7 @@ TABLES = {"settings", "variants", "samples", "problems", "rows"}
 
 
 def columns(metrics: Sequence[str]) -> list[str]:
-    """Names of a row's values, in the order of tables."""
+    """List the names of a row's values, in the order of tables."""
     return [
         "sample", "variant", "label", "target", "confidence", *metrics,
         "tied", "forward_passes", "backward_passes", "seconds", "conditions", "notes",
@@ -130,6 +130,11 @@ class Store:
 
     def rows(self) -> list[Row]:
         """Return all rows, by sample and variant.
+
+        Returns
+        -------
+        list of dict
+            Values by column, NaN where one has no meaning.
 
         Raises
         ------

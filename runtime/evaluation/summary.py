@@ -113,6 +113,11 @@ class Summary:
         ----------
         short : bool
             Leave out metrics that no method has, and give half of each interval's width.
+
+        Returns
+        -------
+        headers : list of str
+        rows : list of list of str
         """
         shown = [m for m in self.metrics if not short or any(line.metrics[m].n for line in self.lines)]
         headers = ["method", "n", *(METRICS[m].title for m in shown), "passes", "seconds"]
@@ -165,7 +170,18 @@ class Summary:
 
 
 def summarise(evaluation: Evaluation) -> Summary:
-    """Summarise an evaluation: means over pictures, intervals, and differences from the first variant."""
+    """Summarise an evaluation: means over pictures, intervals, and differences from the first variant.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What `evaluate` returns.
+
+    Returns
+    -------
+    Summary
+        The table, ready to be printed or written.
+    """
     names = [sample.name for sample in evaluation.samples]
     place = {name: i for i, name in enumerate(names)}
     lines: list[Line] = []
@@ -208,6 +224,7 @@ def interval(values: NDArray[np.float64], n: int) -> Interval:
     Returns
     -------
     Interval
+        Of the values that are numbers; all NaN where none is.
     """
     found = values[~np.isnan(values)]
     if len(found) == 0:
@@ -258,7 +275,9 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], number
     Parameters
     ----------
     headers : sequence of str
+        Names of the columns.
     rows : sequence of sequences of str
+        Cells, row by row.
     numbers : bool
         Whether all columns but the first hold numbers, which stand at the right.
     """

@@ -46,14 +46,36 @@ def write_tables(rows: Sequence[Row], columns: Sequence[str], folder: Path) -> l
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
-    """Return rows as CSV in UTF-8: a header, numbers in full, nothing where a value has no meaning."""
+    """Return rows as CSV in UTF-8: a header, numbers in full, nothing where a value has no meaning.
+
+    Parameters
+    ----------
+    rows, columns
+        As for `write_tables`.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
     lines = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
     text = "".join(",".join(map(_quoted, cells)) + "\n" for cells in lines)
     return text.encode("utf-8", "backslashreplace")
 
 
 def to_parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes | None:
-    """Return rows as a Parquet file, null where a value has no meaning; None where pyarrow is not installed."""
+    """Return rows as a Parquet file, null where a value has no meaning.
+
+    Parameters
+    ----------
+    rows, columns
+        As for `write_tables`.
+
+    Returns
+    -------
+    bytes or None
+        The file; None where pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

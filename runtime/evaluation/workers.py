@@ -41,6 +41,11 @@ def outcomes(
     conditions : str
         What the seconds depend on, for the rows.
 
+    Yields
+    ------
+    Outcome
+        One per task, in any order.
+
     Raises
     ------
     SiseError
