@@ -20,6 +20,7 @@ from sise_ort.exporter.head import final_activation
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
 from sise_ort.exporter.sources.shapes import BATCH, ShapesDoNotFit, infer_shapes
+from sise_ort.exporter.sources.unbinding import keep_pictures_first
 
 OPSET, IR_VERSION = 20, 10
 OLDEST_OPSET, NEWEST_OPSET = 7, 24
@@ -141,7 +142,8 @@ def _require_operators(proto: onnx.ModelProto, version: int) -> None:
 
 
 def _tidy(model: ir.Model) -> ir.Model:
-    """Drop what folding left over."""
+    """Put the pictures in front, and drop what folding left over."""
+    keep_pictures_first(model.graph)
     passes.RemoveUnusedNodesPass()(model)
     return model
 
