@@ -166,6 +166,7 @@ def outlined(frame: NDArray[Any], truth: NDArray[np.bool_]) -> Picture:
     frame : array [H, W, 1 or 3]
         RGB or gray, 0 to 255.
     truth : bool [H, W]
+        Where the object is.
 
     Returns
     -------

@@ -174,7 +174,18 @@ class Explanation:
         }
 
     def name_with_method(self, name: str) -> str:
-        """Put the method behind a name for files, unless it is the default one."""
+        """Put the method behind a name for files, unless it is the default one.
+
+        Parameters
+        ----------
+        name : str
+            What the name is made of.
+
+        Returns
+        -------
+        str
+            ``name`` or ``name-method``.
+        """
         return name if self.default_method else f"{name}-{self.method}"
 
     def identity(self) -> list[Any]:

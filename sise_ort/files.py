@@ -127,7 +127,9 @@ def new_file(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
 
     Parameters
     ----------
-    path, lasting
+    path : Path
+        As for `write_file`.
+    lasting : bool
         As for `write_file`.
 
     Yields

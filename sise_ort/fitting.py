@@ -63,6 +63,7 @@ def fit_frame(frame: NDArray[Any], spec: InputSpec, fit: Fit) -> tuple[NDArray[A
     Parameters
     ----------
     frame : array [H0, W0, C]
+        With as many channels as the network takes.
     spec : InputSpec
         The network's input.
     fit : Fit
@@ -105,6 +106,7 @@ def place_back(heatmap: NDArray[np.float32], placement: Placement) -> NDArray[np
     Parameters
     ----------
     heatmap : float32 [H, W]
+        Values in [0, 1].
     placement : Placement
         As `fit_frame` returned it.
 
@@ -132,6 +134,7 @@ def resize(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     Parameters
     ----------
     picture : array [H, W] or [H, W, C]
+        A frame, a mask or a heat map.
     size : (int, int)
         Height and width wanted.
 

@@ -48,7 +48,11 @@ def read_frame(source: Any, color: str = "rgb", levels: Range | Levels = None) -
 
     Parameters
     ----------
-    source, color, levels
+    source : path, bytes, open binary file, PIL image, or array
+        As for `read`.
+    color : {"rgb", "bgr", "gray"}
+        As for `read`.
+    levels : float or (float, float), optional
         As for `read`.
 
     Returns

@@ -39,7 +39,8 @@ class Levels:
 
         Parameters
         ----------
-        pixels : array of numbers, finite
+        pixels : array
+            Finite whole or floating-point numbers.
         name : str
             What the picture is called in errors.
 

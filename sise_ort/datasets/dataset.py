@@ -102,7 +102,18 @@ class Box:
     scaled: bool = False
 
     def check(self, height: int, width: int) -> None:
-        """Raise UnusableSample where the box is empty, not finite, or leaves a picture by more than a pixel."""
+        """Refuse a box that is empty, not finite, or leaves the picture by more than a pixel.
+
+        Parameters
+        ----------
+        height, width : int
+            The picture's size.
+
+        Raises
+        ------
+        UnusableSample
+            It is one of these.
+        """
         if not all(map(math.isfinite, (self.left, self.top, self.right, self.bottom))):
             self._refuse("is not finite")
         if not (self.left < self.right and self.top < self.bottom):
@@ -195,16 +206,46 @@ class Dataset:
     statements: list[str] = field(default_factory=list)
 
     def report(self, file: Path | str, line: int, message: str) -> None:
-        """Add a problem."""
+        """Add a problem.
+
+        Parameters
+        ----------
+        file : Path or str
+            Where it stands.
+        line : int
+            From 1; 0 where it is not about a line.
+        message : str
+            What is wrong.
+        """
         self.problems.append(Problem(self.name_of(file), line, message))
 
     def name_of(self, file: Path | str) -> str:
-        """Return a file's path as seen from the data set's folder."""
+        """Name a file as seen from the data set's folder.
+
+        Parameters
+        ----------
+        file : Path or str
+            Its path.
+
+        Returns
+        -------
+        str
+        """
         path = Path(file)
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
     def add(self, sample: Sample, file: Path, line: int) -> None:
-        """Add a sample, unless its picture is missing or a region is known to lie outside of it."""
+        """Add a sample, unless its picture is missing or a region is known to lie outside of it: a problem then.
+
+        Parameters
+        ----------
+        sample : Sample
+            What to add.
+        file : Path
+            Where it stands.
+        line : int
+            From 1; 0 where it is not about a line.
+        """
         if not sample.picture.is_file():
             self.report(file, line, f"there is no picture '{self.name_of(sample.picture)}'")
             return
@@ -251,6 +292,7 @@ def read_bytes(file: Path) -> bytes:
     Parameters
     ----------
     file : Path
+        Any file.
 
     Returns
     -------
@@ -279,6 +321,7 @@ def read_text(file: Path) -> str:
     Parameters
     ----------
     file : Path
+        Any file.
 
     Returns
     -------
@@ -299,6 +342,7 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     Parameters
     ----------
     file : Path
+        A file with a header.
 
     Yields
     ------
@@ -327,5 +371,16 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """List the picture files of a folder, by name."""
+    """List the picture files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; those in it are not looked at.
+
+    Returns
+    -------
+    list of Path
+        By name.
+    """
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.is_file())

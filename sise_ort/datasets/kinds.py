@@ -33,7 +33,7 @@ def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
         One of `KINDS`.
     path : str or Path
         Its folder.
-    options
+    **options : bool, float or str
         Those of the kind's function, such as ``split="val"``.
 
     Returns

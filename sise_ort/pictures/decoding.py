@@ -171,6 +171,7 @@ def upright(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
     Parameters
     ----------
     picture : array [H, W, C]
+        As stored.
     orientation : int
         1 to 8; anything else is taken as 1.
 
