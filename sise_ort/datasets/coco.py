@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample, one_of, read_text
+from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample
+from sise_ort.datasets.reading import one_of, read_text
 from sise_ort.errors import DatasetError, MissingDependencyError
 
 

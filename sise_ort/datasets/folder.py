@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample, pictures_in
+from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample
+from sise_ort.datasets.reading import pictures_in
 from sise_ort.errors import DatasetError, FrameError
 from sise_ort.frame import read
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sise_ort.datasets.dataset import Box, Dataset, Sample, UnusableSample, one_of, read_rows, read_text
+from sise_ort.datasets.dataset import Box, Dataset, Sample, UnusableSample
+from sise_ort.datasets.reading import one_of, read_rows, read_text
 from sise_ort.errors import DatasetError
 
 FILE = ("file", "filename", "image", "ImageId")

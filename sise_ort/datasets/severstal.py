@@ -7,17 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sise_ort.datasets.dataset import (
-    Dataset,
-    Problem,
-    Sample,
-    Truth,
-    UnusableSample,
-    one_of,
-    pictures_in,
-    read_rows,
-    read_text,
-)
+from sise_ort.datasets.dataset import Dataset, Problem, Sample, Truth, UnusableSample
+from sise_ort.datasets.reading import one_of, pictures_in, read_rows, read_text
 from sise_ort.errors import DatasetError
 
 CLASSES = ("1", "2", "3", "4")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sise_ort.datasets.dataset import Box, Dataset, Sample, one_of, read_bytes, read_text
+from sise_ort.datasets.dataset import Box, Dataset, Sample
+from sise_ort.datasets.reading import one_of, read_bytes, read_text
 from sise_ort.errors import DatasetError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
