@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from urllib.parse import quote
 
+from sise_ort.datasets import Sample
 from sise_ort.errors import FrameError
 from sise_ort.frame import read_frame
 from sise_ort.pages import Figure, Section, render
@@ -38,7 +39,12 @@ def page(evaluation: Evaluation, summary: Summary, folder: Path, plots: list[Pat
     bytes
         HTML in UTF-8.
     """
-    sections = (_section(evaluation, folder, place) for place in range(len(evaluation.samples)))
+    rows: dict[str, list[Row]] = {}
+    for row in evaluation.rows:
+        rows.setdefault(row["sample"], []).append(row)
+    sections = (
+        _section(evaluation, folder, sample, rows.get(sample.name, [])) for sample in evaluation.samples
+    )
     return render(
         "evaluation.html",
         title=title,
@@ -52,10 +58,8 @@ def page(evaluation: Evaluation, summary: Summary, folder: Path, plots: list[Pat
     )
 
 
-def _section(evaluation: Evaluation, folder: Path, place: int) -> Section | None:
+def _section(evaluation: Evaluation, folder: Path, sample: Sample, rows: list[Row]) -> Section | None:
     """One picture with its truth, then each method's overlay; None where no pictures were kept."""
-    sample = evaluation.samples[place]
-    rows = [row for row in evaluation.rows if row["sample"] == sample.name]
     words = "the picture, with the truth outlined" if sample.regions else "the picture"
     first = _figure(folder / GALLERY / f"{file_key(sample.name)}.jpg", words)
     if first is None or not rows:

@@ -19,6 +19,9 @@ from sise_ort.runtime.evaluation.run import Evaluation
 RESAMPLES = 10_000
 """Draws of the bootstrap."""
 
+MOST_DRAWN = 4_000_000
+"""Values drawn at once, which bounds the memory."""
+
 SHARE = 0.95
 """Of the draws' means that the interval holds."""
 
@@ -230,8 +233,12 @@ def interval(values: NDArray[np.float64], n: int) -> Interval:
     if len(found) == 0:
         return Interval(math.nan, math.nan, math.nan, 0, n)
     rng = np.random.default_rng(0)
+    portion = max(1, min(1000, MOST_DRAWN // len(found)))
     means = np.concatenate(
-        [found[rng.integers(0, len(found), (1000, len(found)))].mean(1) for _ in range(RESAMPLES // 1000)]
+        [
+            found[rng.integers(0, len(found), (min(portion, RESAMPLES - start), len(found)))].mean(1)
+            for start in range(0, RESAMPLES, portion)
+        ]
     )
     low, high = np.quantile(means, [(1 - SHARE) / 2, (1 + SHARE) / 2])
     return Interval(float(found.mean()), float(low), float(high), len(found), n - len(found))
