@@ -98,6 +98,7 @@ class Input:
         Parameters
         ----------
         channels : int
+            Input channels of the network, 1 or 3.
         defaults : mapping
             What the source knows: mean and std in RGB order.
 
@@ -156,7 +157,21 @@ class Input:
         return (tuple(mean[::-1]), tuple(std[::-1])) if color == "bgr" else (tuple(mean), tuple(std))
 
     def placement(self, spec: InputSpec, facts: Preprocessing, defaults: Mapping[str, Any]) -> Fit:
-        """How frames are brought to network size; a letterbox's border takes the mean colour, in the frame's order."""
+        """How frames are brought to network size; a letterbox's border takes the mean colour, in the frame's order.
+
+        Parameters
+        ----------
+        spec : InputSpec
+            The network's input.
+        facts : Preprocessing
+            Its normalisation, whose mean is the border's colour.
+        defaults : mapping
+            What the source knows: fit and resize.
+
+        Returns
+        -------
+        Fit
+        """
         mode = self.fit or str(defaults.get("fit", "stretch"))
         size = (spec.height, spec.width)
         resize = defaults.get("resize", size) if self.fit is None else size

@@ -338,7 +338,29 @@ class Explainer:
     def prepare(
         self, frame: Any, *, color: str = "rgb", levels: Range = None
     ) -> tuple[NDArray[Any], Placement]:
-        """A frame as the graphs take it, [H, W, C], and how it lies on the original."""
+        """A frame as the graphs take it, [H, W, C], and how it lies on the original.
+
+        Parameters
+        ----------
+        frame : path, bytes, file, PIL image or array
+            As for `explain`.
+        color : str
+            Channel order of an array, "rgb" or "bgr".
+        levels : number or pair of numbers
+            As for `explain`.
+
+        Returns
+        -------
+        frame : array, [H, W, C]
+            The frame at the network's size.
+        placement : Placement
+            Where it lies on the original, for `sise_ort.fitting.place_back`.
+
+        Raises
+        ------
+        FrameError
+            The frame cannot be read.
+        """
         prepared = prepare(self.manifest, frame, color, levels)
         return prepared.fitted, prepared.placement
 
@@ -350,8 +372,18 @@ class Explainer:
     def question(self, target: Target) -> Question:
         """The class that a target means; None means the top class, which is not known yet (a negative index).
 
+        Parameters
+        ----------
+        target : None, int or str
+            As for `explain`.
+
+        Returns
+        -------
+        Question
+
         Raises
         ------
         TargetError
+            There is no such class, or the head cannot answer the question.
         """
         return question(self.manifest, target)

@@ -104,9 +104,27 @@ def load(
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:
     """Turn a CNN into a bundle; needs the extra `export`, and `torch` for models from PyTorch.
 
-    ``sise_ort.export("model.onnx", "model.sise", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))``
+    Parameters
+    ----------
+    source : str, Path or torch.nn.Module
+        Path of an .onnx file, a torchvision name, "timm:NAME", "package.module:factory", or a module.
+    bundle : str, Path or None
+        Folder to write; None takes NAME.sise in the working folder.
+    **options
+        As for `sise_ort.exporter.export_bundle`, such as ``normalize="imagenet", labels="names.txt"``.
 
-    See `sise_ort.exporter.export_bundle` for all options.
+    Returns
+    -------
+    Manifest
+        What was written.
+
+    Raises
+    ------
+    ExportError, ParameterError, OutputError, MissingDependencyError
+
+    Examples
+    --------
+    >>> sise_ort.export("model.onnx", "model.sise", mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
     """
     from sise_ort.exporter import export_bundle
 

@@ -199,7 +199,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 raise ValueError(f"the listed file {name!r} lies outside the bundle")
 
     def has(self, phase: str) -> bool:
-        """Whether the bundle holds the graph of a phase."""
+        """Whether the bundle holds the graph of a phase.
+
+        Parameters
+        ----------
+        phase : str
+            Name of the graph's file without its ending, such as "sketch" or "image_gradient".
+
+        Returns
+        -------
+        bool
+        """
         return f"{phase}.onnx" in self.files
 
     def to_json(self) -> str:
