@@ -260,7 +260,7 @@ def test_label_beside_probabilities(tmp_path: Path, frame: Any) -> None:
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 4])
     )
-    with pytest.raises(SourceError, match="outputs y, probabilities: name the class scores with --output"):
+    with pytest.raises(SourceError, match="outputs y, probabilities: name the class scores with output="):
         exported(model, tmp_path)
     explainer = exported(model, tmp_path, output="probabilities")
     assert explainer.manifest.head.words == "softmax"

@@ -92,7 +92,7 @@ def clean(
         passes.TopologicalSortPass(),
     )(model)
     graph = model.graph
-    _require_domains(graph)
+    _require_domains(model)
     siblings = _choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
     _to_float32(graph)
@@ -119,8 +119,12 @@ def clean(
     return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True, siblings=siblings)
 
 
-def _require_domains(graph: ir.Graph) -> None:
-    for node in graph.all_nodes():
+def _require_domains(model: ir.Model) -> None:
+    """Refuse operators of domains that nobody knows, and forget domains that no operator uses."""
+    used = {node.domain for node in model.graph.all_nodes()}
+    for domain in set(model.opset_imports) - used - {""}:
+        del model.opset_imports[domain]
+    for node in model.graph.all_nodes():
         if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in RULES:
             raise SourceError(
                 f"{describe(node)}: neither ONNX nor onnxruntime knows the domain '{node.domain}'. Export the model with "
