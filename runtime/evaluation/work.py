@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.datasets.dataset import Problem, Sample, UnusableSample
-from sise_ort.errors import BundleError, MissingDependencyError, OutOfMemoryError, ProviderError, SiseError
+from sise_ort.errors import (
+    BundleError,
+    ClosedError,
+    MissingDependencyError,
+    OutOfMemoryError,
+    ParameterError,
+    ProviderError,
+    SiseError,
+    first_line,
+)
 from sise_ort.files import write_file
 from sise_ort.frame import read_frame
 from sise_ort.runtime.evaluation.judge import Judge
@@ -20,6 +29,9 @@ from sise_ort.runtime.evaluation.samples import Truths, files_of, fingerprint
 from sise_ort.runtime.evaluation.store import Row
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.providers import Tensor
+
+EVERYWHERE = (BundleError, ClosedError, MissingDependencyError, ParameterError, ProviderError)
+"""Errors that every other sample would meet, too."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +121,13 @@ def work(explainer: Explainer, plan: Plan, task: Task, conditions: str) -> Outco
     except UnusableSample as error:
         outcome.problems.append(error.problem)
         return outcome
-    except (SiseError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - one sample never stops the others
         outcome.report(_reason(error))
         return outcome
     for variant in task.variants:
         try:
             row, overlay = _row(explainer, judge, opened, task.sample.name, variant)
-        except (SiseError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001
             outcome.report(f"{variant.name}: {_reason(error)}")
             continue
         if task.gallery is not None:
@@ -160,12 +172,16 @@ def _row(
     return row, result.overlay
 
 
-def _reason(error: SiseError | MemoryError) -> str:
+def _reason(error: Exception) -> str:
     """The error in words; raises it again where every other sample would meet it, too."""
-    everywhere = isinstance(error, (BundleError, MissingDependencyError, ProviderError))
-    if everywhere and not isinstance(error, OutOfMemoryError):
+    everywhere = isinstance(error, EVERYWHERE) and not isinstance(error, OutOfMemoryError)
+    if everywhere:
         raise error
-    return str(error) or "there is not enough memory"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, SiseError):
+        return str(error)
+    return f"this is a bug in sise-ort, please report it: {type(error).__name__}: {first_line(error)}"
 
 
 def _draw(outcome: Outcome, path: Path, picture: Callable[[], NDArray[np.uint8]]) -> None:
@@ -174,7 +190,7 @@ def _draw(outcome: Outcome, path: Path, picture: Callable[[], NDArray[np.uint8]]
 
     try:
         write_file(path, encode_jpeg(picture()), lasting=False)
-    except (SiseError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001
         outcome.report(f"not in the gallery: {_reason(error)}")
 
 
