@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import sise_ort
 from sise_ort.bundle import MANIFEST, Manifest, bundle_digest, json_schema, parse_manifest, read_bundle
@@ -157,6 +159,10 @@ def test_the_digest_covers_everything(tiny_bundle: Path, edit: Callable[[dict[st
         b"null",
         b'{"format": 1}',
         b'{"format": "sise-ort bundle"}',
+        b'{"format": "sise-ort bundle", "version": 2, "name": "\\ud800"}',
+        b'{"format": "sise-ort bundle", "version": 2, "name": NaN}',
+        b'{"format": "sise-ort bundle", "version": 2, "name": 1e999}',
+        b'{"format": "sise-ort bundle", "version": 2, "name": 100000000000000000000}',
     ],
 )
 def test_texts_that_are_no_manifest(bundle: Path, text: bytes) -> None:
@@ -185,3 +191,35 @@ def test_origins_may_hold_versions(tiny_bundle: Path) -> None:
     again = parse_manifest(made.to_json().encode(), tiny_bundle)
     assert again.origin == {"torch": "2.9", "best": 0.5}
     assert bundle_digest(again) == bundle_digest(made)
+
+
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+def places(facts: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """All paths into a JSON value."""
+    inner = facts.items() if isinstance(facts, dict) else enumerate(facts) if isinstance(facts, list) else ()
+    return [p for key, value in inner for p in ((*path, key), *places(value, (*path, key)))]
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_any_manifest_is_one_or_one_error(tiny_bundle: Path, data: st.DataObject) -> None:
+    """Whatever stands in one place; what is taken comes back the same."""
+    facts = json.loads((tiny_bundle / MANIFEST).read_text())
+    path = data.draw(st.sampled_from(places(facts)))
+    holder = facts
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = data.draw(JUNK)
+    try:
+        manifest = parse_manifest(json.dumps(facts).encode(), tiny_bundle)
+    except BundleError as error:
+        assert len(str(error)) <= 500
+        return
+    again = parse_manifest(manifest.to_json().encode(), tiny_bundle)
+    assert bundle_digest(again) == bundle_digest(manifest)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +176,40 @@ def test_leftovers_of_dead_exports_are_removed(home: Path) -> None:
         assert folder.exists() and not second.exists()
     os.close(number)
     assert alive.exists() and all((other / "weights.bin").exists() for other in others)
+
+
+REPLACER = """
+import shutil, sys
+from pathlib import Path
+from sise_ort.exporter import writing
+if sys.argv[3] == "two steps":
+    writing._renameat2 = lambda *_: False
+target, sources = Path(sys.argv[1]), [Path(p) for p in sys.argv[2].split(":")]
+print("ready", flush=True)
+while True:
+    for source in sources:
+        with writing.folder_in_the_making(target) as folder:
+            for path in source.iterdir():
+                shutil.copy(path, folder)
+            writing.move_into_place(folder, target, True)
+"""
+
+
+@pytest.mark.parametrize("how", ["exchange", "two steps"])
+def test_kills_between_any_two_steps(tiny_bundle: Path, tmp_path: Path, home: Path, how: str) -> None:
+    """SIGKILL at any moment leaves the old bundle or the new one; in two steps, the next export may bring it back."""
+    (tmp_path / "other").mkdir()
+    draft(tmp_path / "other", tiny_bundle)
+    words = [sys.executable, "-c", REPLACER, home / "m.sise", f"{tiny_bundle}:{tmp_path / 'other'}", how]
+    rng = random.Random(0)
+    for _ in range(4):
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as replacer:
+            assert replacer.stdout is not None and replacer.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0.01, 0.3))
+            replacer.kill()
+        if how == "two steps":
+            recover(home / "m.sise")
+        assert read_bundle(home / "m.sise").name in ("tiny", "new")
+        with folder_in_the_making(home / "m.sise"):
+            pass
+        assert [p.name for p in home.iterdir()] == ["m.sise"]

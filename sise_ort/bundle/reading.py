@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import stat
 import time
@@ -304,7 +305,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 def parse_manifest(text: bytes, folder: Path) -> Manifest:
     """The manifest that stands in a text; `folder` is only named in errors."""
     try:
-        facts = json.loads(text)
+        facts = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
+        json.dumps(
+            facts, ensure_ascii=False
+        ).encode()  # half a character (a lone surrogate) cannot be written
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"bundle '{folder}': {MANIFEST} cannot be read ({str(error)[:200]}); export it again"
@@ -337,6 +341,18 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
             f"bundle '{folder}': {MANIFEST} does not list {', '.join(missing)}; export it again"
         )
     return manifest
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 63:
+        raise ValueError(f"the number {digits[:20]} has more than 64 bits")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    if not math.isfinite(float(digits)):
+        raise ValueError(f"the number {digits[:20]} is not finite")
+    return float(digits)
 
 
 def _origin(facts: dict[str, object]) -> str:
