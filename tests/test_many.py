@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,3 +177,22 @@ def test_wrong_words(explainer: sise_ort.Explainer, frames: list[Any]) -> None:
         next(explainer.explain_many(frames, "wasp"))
     with pytest.raises(BundleError, match="--with head"):
         next(explainer.explain_many(frames, method="ablationcam"))
+
+
+def test_a_deadline_counts_what_was_done_before(
+    explainer: sise_ort.Explainer, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that took longer to read than the deadline is explained without a mask; the others have their own time."""
+    from sise_ort.runtime import explainer as module
+
+    explainer.warm_up()
+    prepare, taken = module.prepare, itertools.count()
+
+    def slowly(*arguments: Any) -> Any:
+        found = prepare(*arguments)
+        return dataclasses.replace(found, seconds=5000.0) if next(taken) == 1 else found
+
+    monkeypatch.setattr(module, "prepare", slowly)
+    found = list(explainer.explain_many(frames[:3], 1, deadline=1000.0))
+    assert [r.facts["scored"] == 0 for r in found] == [False, True, False]  # type: ignore[union-attr]
+    assert found[1].facts["stopped_by"] == "deadline"  # type: ignore[union-attr]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from sise_ort.runtime.evaluation.tables import write_tables
 from sise_ort.runtime.evaluation.work import Task, sample_files
 from sise_ort.runtime.evaluation.workers import outcomes
 from sise_ort.runtime.explainer import Explainer
-from sise_ort.runtime.methods import method_named
+from sise_ort.runtime.methods import Progress, method_named
 
-Progress = Callable[[int, int], None]
 MOST_WORKERS = 4 * (os.cpu_count() or 1)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sise_ort.runtime.providers import Tensor
 
 Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all) of one picture."""
+"""Called with (steps done, steps in all) of a piece of work: masks of a picture, samples of an evaluation."""
 
 M = TypeVar("M", bound="Method")
 
