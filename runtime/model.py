@@ -146,8 +146,9 @@ class BundleModel:
                 self._bundle.weights(phase),
                 signature(self.manifest, phase),
             )
-            options = self.provider.spec.bundle_options(self.manifest, version())
-            self._sessions[phase] = self.provider.session(graph, options if phase == "predict" else None)
+            spec = self.provider.spec
+            options = spec.bundle_options(self.manifest, version()) if phase == "predict" else None
+            self._sessions[phase] = self.provider.session(graph, options)
             self._bundle = self._bundle.without(self._sessions)
         return self._sessions[phase]
 

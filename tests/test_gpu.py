@@ -283,3 +283,17 @@ def test_batch_sizes_depend_on_the_gpu(
         found.add(key(manifest, Provider("cuda")))
         found.add(key(manifest, Provider("cuda", options={"prefer_nhwc": 1})))
     assert len(found) == 4
+
+
+def test_the_command_line_knows_every_provider() -> None:
+    """Its choices are written out, so that --help need not import onnxruntime."""
+    import click
+
+    from sise_ort.cli.options import provider_option
+    from sise_ort.runtime.providers import CHOICES
+
+    @click.command()
+    @provider_option
+    def command(provider: str) -> None: ...
+
+    assert tuple(command.params[0].type.choices) == CHOICES  # type: ignore[attr-defined]
