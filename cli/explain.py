@@ -115,7 +115,9 @@ def command(
     """Explain what a bundle sees in pictures.
 
     Writes for each picture and class an overlay (.png), the heat map at the picture's size (.npy) and a record
-    (.json). A picture that cannot be explained is reported, the others are done, and the exit code is 1.
+    (.json). Nothing is overwritten but an earlier result of the same picture, class, method, parameters and bundle;
+    other files of that name have the new ones numbered (strip-2.png). A picture that cannot be explained is reported,
+    the others are done, and the exit code is 1.
 
     \b
     sise-ort explain resnet50.sise street.jpg -o out

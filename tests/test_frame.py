@@ -439,6 +439,34 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path: Path)
     assert int(grown) < 100_000  # KiB
 
 
+def test_files_of_many_channels_are_refused() -> None:
+    jp2 = bytearray(pil(Image.fromarray(COLOR), "JPEG2000"))
+    place = jp2.index(b"\xff\x4f\xff\x51") + 40
+    assert jp2[place : place + 2] == b"\0\3"
+    jp2[place : place + 2] = b"\x40\0"
+    tiff = bytearray(pil(Image.fromarray(COLOR), "TIFF"))
+    place = tiff.index((277).to_bytes(2, "little"), 8)
+    assert tiff[place + 8] == 3
+    tiff[place + 8 : place + 10] = b"\0\x40"
+    for data in (jp2, tiff):
+        with pytest.raises(FrameError, match="has 16384 channels; 1 to 4"):
+            read_frame(data)
+
+
+@pytest.mark.parametrize("rows", [0, 10, 19])
+def test_png_with_too_few_rows(rows: int) -> None:
+    def part(kind: bytes, content: bytes) -> bytes:
+        return (
+            len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        )
+
+    head = part(b"IHDR", (30).to_bytes(4, "big") + (20).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0]))
+    pixels = zlib.compress((b"\0" + bytes(range(30))) * rows)
+    data = b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", pixels) + part(b"IEND", b"")
+    with pytest.raises(FrameError, match="cannot decode"):
+        read_frame(data)
+
+
 # Damage ---------------------------------------------------------------------------------------------
 
 

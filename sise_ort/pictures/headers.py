@@ -18,6 +18,8 @@ from sise_ort.pictures.size import MAX_PIXELS
 
 FORMATS = "PNG, JPEG, BMP, TIFF, WebP, GIF, PNM, JPEG 2000, AVIF"
 """Formats that are read."""
+MOST_CHANNELS = 4
+"""Channels that a file may declare: each takes memory, even where it is thrown away."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ def _tiff(data: bytes, name: str) -> Header:
     for side in (322, 323):  # tiles are decoded whole, whatever the picture's size
         if tags.get(side, 0) > 1 << 16:
             raise FrameError(f"{name} has tiles of {tags[side]} pixels; scale it down first")
+    if tags.get(277, 1) > MOST_CHANNELS:
+        raise FrameError(f"{name} has {tags[277]} channels; 1 to {MOST_CHANNELS} can be read")
     if 338 in tags and tags.get(277) == 2:
         raise FrameError(f"{name} is gray with transparency, which is not read from TIFF: save it as PNG")
     alpha = 338 in tags
@@ -275,6 +279,9 @@ def _jpeg_2000(data: bytes, name: str) -> Header:
     if place < 0:
         raise _cut(name)
     right, bottom, left, top = _numbers(">IIII", data, place + 8)
+    (channels,) = _numbers(">H", data, place + 40)
+    if channels > MOST_CHANNELS:
+        raise FrameError(f"{name} has {channels} channels; 1 to {MOST_CHANNELS} can be read")
     return Header("JPEG 2000", right - left, bottom - top)
 
 
