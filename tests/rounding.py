@@ -10,6 +10,7 @@ Bounds of the worst case are useless here: they exceed the numbers themselves by
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,9 @@ class Float64:
         noise: float = 0.0,
         seed: int = 0,
         moved: Mapping[str, Array] | None = None,
+        wanted: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """All outputs by name.
+        """Outputs by name.
 
         Parameters
         ----------
@@ -168,11 +170,13 @@ class Float64:
         noise : every node's output is multiplied by 1 + u, u uniform within ± noise.
         seed : of that noise.
         moved : tensor names with what is added to them where they are computed.
+        wanted : the outputs to compute; None takes all.
         """
+        outputs = tuple(wanted or self._outputs)
         rng = np.random.default_rng(seed)
         known: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
         known |= {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in feeds.items()}
-        for place, node in enumerate(self._nodes):
+        for place, node in self._nodes_for(outputs):
             for name, value in zip(node.output, node.run(*(known[n] for n in node.input)), strict=False):
                 if noise and value.dtype == np.float64:
                     value = value * (1 + noise * rng.uniform(-1, 1, value.shape))
@@ -182,7 +186,16 @@ class Float64:
             for name in node.input:
                 if self._last_use.get(name) == place and name in known and name:
                     del known[name]
-        return {name: known[name] for name in self._outputs}
+        return {name: known[name] for name in outputs}
+
+    @functools.cache  # noqa: B019 (a graph lives as long as its test)
+    def _nodes_for(self, outputs: tuple[str, ...]) -> list[tuple[int, Any]]:
+        needed, found = set(outputs), []
+        for place, node in reversed(list(enumerate(self._nodes))):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                found.append((place, node))
+        return found[::-1]
 
 
 class Rounding:

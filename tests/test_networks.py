@@ -105,7 +105,7 @@ def test_family(name: str, side: int, blocks: list[tuple[int, int]], tmp_path: P
         features = f"features_{b}"
 
         def scores_at(step: Any, features: str = features) -> Any:
-            return graph.run(feeds, moved={features: step})["scores"][0, TARGETS]
+            return graph.run(feeds, moved={features: step}, wanted=["scores"])["scores"][0, TARGETS]
 
         assert is_derivative(exact[f"gradients_{b}"], scores_at, exact[features]), features
 
@@ -181,9 +181,10 @@ def test_gradient_of_the_image(name: str) -> None:
     ours = session.run(["gradient"], feeds)[0]
     whole = Float64(proto)
     rounding = Rounding(whole, feeds)
+    scores_name = str(graph.outputs[0].name)
 
     def asked(step: Any) -> Any:
-        scores = whole.run({**feeds, "x": x.astype(np.float64) + step})[graph.outputs[0].name]
+        scores = whole.run({**feeds, "x": x.astype(np.float64) + step}, wanted=[scores_name])[scores_name]
         return (scores * feeds["seed"]).sum(keepdims=True)[0]
 
     assert is_derivative(rounding.exact["gradient"][None], asked, x)
