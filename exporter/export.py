@@ -20,7 +20,7 @@ from sise_ort.bundle import (
     Manifest,
     Preprocessing,
 )
-from sise_ort.errors import GradientError, SourceError
+from sise_ort.errors import GradientError, ParameterError, SourceError, option
 from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
@@ -193,6 +193,8 @@ def export_bundle(
     ParameterError, OutputError
     """
     asked = Options.of(options)
+    if bundle is not None and not isinstance(bundle, (str, Path)):
+        raise ParameterError(f"{option('bundle')} is {bundle!r}; it must be a path")
     if bundle is not None:
         refuse_existing(Path(bundle), force)
     report("loading the model")

@@ -75,6 +75,8 @@ class BundleModel:
             raise ParameterError(
                 f"{option('limits')} is {limits!r}; it must be a Limits of sise_ort.runtime.limits"
             )
+        if not isinstance(trusted, bool):
+            raise ParameterError(f"{option('trusted')} is {trusted!r}; it must be True or False")
         limits = limits or Limits()
         self.provider = Provider(provider, threads, provider_options, limits)
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Layer
+from sise_ort.errors import ParameterError
 from sise_ort.fitting import Placement, place_back
 from sise_ort.outputs import OutputFolder
 
@@ -230,9 +231,15 @@ class Explanation:
         ------
         OutputError
             A file cannot be written; what was there before stays.
+        ParameterError
+            The folder is no path, or the name no text.
         """
         from sise_ort.drawing import captioned, encode_png
 
+        if not isinstance(folder, (str, os.PathLike, OutputFolder)) or not isinstance(name or "", str):
+            raise ParameterError(
+                f"a result is saved into a folder under a name; these are {folder!r} and {name!r}"
+            )
         outputs = folder if isinstance(folder, OutputFolder) else OutputFolder(folder)
         picture = encode_png(captioned(self.overlay(), self.caption))
         array = BytesIO()

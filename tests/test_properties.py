@@ -348,5 +348,27 @@ def test_any_option_of_export_is_taken_or_refused(
         given_options = (
             {name: value} if name in ("mean", "std", "normalize") else {"normalize": "tf", name: value}
         )
-        sise_ort.export(place / "m.onnx", place / "m.sise", **given_options)
+        target = {"bundle": place / "m.sise", **given_options}
+        sise_ort.export(place / "m.onnx", **target)
         sise_ort.load(place / "m.sise", "cpu").close()
+
+
+@examples(40)
+@given(value=anything.filter(lambda v: not isinstance(v, str)))
+def test_what_is_no_path_is_refused_everywhere(
+    explainer: Any, tiny_onnx: Path, frame: Any, value: Any
+) -> None:
+    from sise_ort.datasets import open_dataset
+
+    for use in (
+        lambda: sise_ort.load(value),
+        lambda: (
+            sise_ort.export(tiny_onnx, value, normalize="tf")
+            if value is not None
+            else explainer.explain(value)
+        ),
+        lambda: explainer.explain(frame).save(value),
+        lambda: open_dataset("folder", value),
+    ):
+        with pytest.raises(SiseError):
+            use()

@@ -21,12 +21,12 @@ def bundle(place: Place, name: str = "") -> Path:
     return target
 
 
-def explain(place: Place, folder: Path) -> None:
+def explain(place: Place, folder: Path, **settings: Any) -> None:
     """Load it and explain a picture with it."""
     import sise_ort
 
     place.freeze()
-    with sise_ort.load(folder, "cpu", batch_size=4) as explainer:
+    with sise_ort.load(folder, "cpu", batch_size=4, **settings) as explainer:
         judge_result(
             explainer.explain(
                 place.picture() if place.rng.random() < 0.5 else place.samples / "pictures" / "strip.png"

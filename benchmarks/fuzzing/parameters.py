@@ -32,9 +32,9 @@ def method(place: Place) -> None:
     from sise_ort.runtime.methods import METHODS
 
     name = place.rng.choice(list(METHODS))
-    given = drawn(place, list(METHODS[name].defaults()()) or ["nothing"])
+    given = drawn(place, list(METHODS[name].defaults()) or ["nothing"])
     for most in ("masks", "steps", "samples", "iterations"):
-        given.setdefault(most, 8) if most in METHODS[name].defaults()() else None
+        given.setdefault(most, 8) if most in METHODS[name].defaults() else None
     judge_result(place.explainer().explain(place.samples / "pictures" / "strip.png", method=name, **given))
 
 

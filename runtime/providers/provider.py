@@ -98,7 +98,7 @@ class Provider:
         self.name = name
         self.device = self.spec.device
         self.limits = limits or Limits()
-        if not isinstance(options or {}, Mapping):
+        if not isinstance({} if options is None else options, Mapping):
             raise ParameterError(
                 f"{option('provider_options')} is {options!r}; it must be a mapping of names to values"
             )

@@ -114,6 +114,10 @@ def open_bundle(folder: str | Path, largest: int = LARGEST_BUNDLE) -> Bundle:
         The folder is no bundle of this version, a file is missing or changed, or a graph is not what the manifest says;
         names it.
     """
+    if not isinstance(folder, (str, Path)):
+        raise BundleError(
+            f"a bundle is given by its folder's path; this is a {type(folder).__name__}: {folder!r}"
+        )
     folder = Path(folder)
     before: object = None
     for attempt in range(ATTEMPTS):
