@@ -71,17 +71,22 @@ def _follow(data: bytes, units: int, tables: Sequence[tuple[list[int], list[int]
                 return "its data holds codes that do not exist"
             place += step
             k = 1
-            while k < 64:
+            while True:
                 at = window[place >> 3] >> (8 - (place & 7)) & 0xFFFF
                 step = several[at]
-                then = k + (step >> 6)
-                if then > 64 and not _END <= then < _END + 64:  # the block ends between these codes
+                k += step >> 6
+                if k < 64:
+                    place += step & 63
+                    continue
+                if k > 64 and not _END <= k < _END + 64:  # the block ends between these codes
+                    k -= step >> 6
                     step = single[at]
-                    then = k + (step >> 6)
-                    if then > 64 and not _END <= then < _END + 64:
+                    k += step >> 6
+                    if k > 64 and not _END <= k < _END + 64:
                         return "its data holds codes that do not exist"
                 place += step & 63
-                k = then
+                if k >= 64:
+                    break
         if place > end:
             return "a part of its data is missing"
     rest = data[(place + 7) // 8 :]

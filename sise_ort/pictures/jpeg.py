@@ -14,7 +14,7 @@ _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header."""
 _BETWEEN_SCANS = frozenset([0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)])
-FOLLOWED = 1 << 20
+FOLLOWED = 1 << 19
 """Bytes of coded data that are followed code by code; in larger pictures this would take seconds."""
 
 
@@ -62,7 +62,7 @@ def check_jpeg(data: bytes, name: str) -> Jpeg:
     ------
     FrameError
         The end is missing, or the coded data is damaged: a marker that cannot
-        stand there, missing restart markers, or (baseline files with up to 1 MiB of data) codes that make up more or fewer blocks than the picture has.
+        stand there, missing restart markers, or (baseline files with up to 512 KiB of data) codes that make up more or fewer blocks than the picture has.
     """
     found = Jpeg()
     place = 2
