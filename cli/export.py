@@ -27,7 +27,7 @@ from sise_ort.cli.options import Names, Numbers, source_options
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "crop", "letterbox"]),
-    help="How a picture gets the network's size [stretch; torchvision, timm: crop as in training].",
+    help="Resizing of a picture to the network's size [stretch; torchvision, timm: crop as in training].",
 )
 @click.option(
     "--labels",
@@ -39,7 +39,7 @@ from sise_ort.cli.options import Names, Numbers, source_options
     type=click.Choice(["mean", "black"]),
     default="mean",
     show_default=True,
-    help="What a hidden pixel becomes: the mean colour, or black.",
+    help="Colour of the pixels that a mask hides: the mean colour, or black.",
 )
 @click.option(
     "--frame-dtype",
