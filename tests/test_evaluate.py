@@ -424,6 +424,7 @@ def test_duplicates_count_once(tiny_bundle: Path, pictures: Path, tmp_path: Path
         "gradcam",
     ]
     assert summary["metrics"] == ["drop"]
+    assert not (tmp_path / "o" / "mu.png").exists()  # the two differ in passes alone
 
 
 def test_a_killed_worker_costs_its_sample_alone(

@@ -47,7 +47,7 @@ def write_plots(summary: Summary, folder: Path) -> list[Path]:
     shown = [m for m in summary.metrics if any(line.metrics[m].n for line in lines)]
     if lines and shown:
         found.append(_save(plt, _against_seconds(plt, lines, shown), folder / "metric_against_seconds.png"))
-    sise = [line for line in lines if line.method == "sise"]
+    sise = _that_differ_in_mu(lines)
     if len(sise) > 1 and shown:
         found.append(_save(plt, _mu(plt, sise, shown), folder / "mu.png"))
     return found
@@ -95,6 +95,16 @@ def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
         row[0].set_ylabel("per cent")
     figure.tight_layout()
     return figure
+
+
+def _that_differ_in_mu(lines: list[Line]) -> list[Line]:
+    """The first variants of SISE that differ in nothing else; none where a plot by μ would show a single one."""
+    groups: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.mu is not None:
+            rest = " ".join(word for word in line.variant.split() if not word.startswith("mu="))
+            groups.setdefault(rest, []).append(line)
+    return next((group for group in groups.values() if len(group) > 1), [])
 
 
 def _color(line: Line) -> str:
