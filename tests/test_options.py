@@ -60,7 +60,7 @@ def test_a_contradiction_is_refused() -> None:
     assert on_command_line(caught.value).startswith("--mu and --set mu= contradict each other (0.3 and 0.5)")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_help_text_is_a_sentence_on_its_own(name: str) -> None:
     command: click.Command = importlib.import_module(f"sise_ort.cli.{name}").command
     texts: dict[str, Any] = {
