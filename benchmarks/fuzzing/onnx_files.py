@@ -204,7 +204,7 @@ def deep(model: onnx.ModelProto, place: Place) -> None:
     inner = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["r3"], ["i"])], "g", [], [onnx.ValueInfoProto(name="i")]
     )
-    for level in range(place.rng.choice((3, 20, 45))):
+    for level in range(place.rng.choice((3, 20, 30))):
         node = onnx.helper.make_node(
             "If", ["yes"], [f"o{level}"], then_branch=inner, else_branch=inner if level < 3 else None
         )
