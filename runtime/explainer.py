@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Bundle, Manifest
-from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+from sise_ort.errors import BundleError, FrameError, ParameterError
 from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
@@ -24,7 +24,7 @@ from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.results import explanations
-from sise_ort.targets import POSITIVE, Target, question
+from sise_ort.targets import POSITIVE, Target, question, questions
 
 
 def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
@@ -326,14 +326,10 @@ class Explainer:
         began = time.perf_counter()
         image = self._model.upload(prepared.fitted)
         if isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels:
-            questions = self._positive(image)
-            return Asked(prepared, image, questions, True, 1, time.perf_counter() - began)
-        several = isinstance(target, Iterable) and not isinstance(target, str)
-        asked: list[Any] = list(target) if several else [target]  # type: ignore[arg-type]
-        if not asked:
-            raise TargetError("target is an empty sequence")
-        questions = [self.question(t) for t in asked]
-        return Asked(prepared, image, questions, several, 0, time.perf_counter() - began)
+            positive = self._positive(image)
+            return Asked(prepared, image, positive, True, 1, time.perf_counter() - began)
+        asked, several = questions(self.manifest, target)
+        return Asked(prepared, image, asked, several, 0, time.perf_counter() - began)
 
     def prepare(
         self, frame: Any, *, color: str = "rgb", levels: Range = None

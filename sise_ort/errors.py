@@ -62,6 +62,20 @@ def printable(text: object) -> str:
     return _HARMFUL.sub(_shown, re.sub(r"\s*[\t\n\r\v\f]\s*", " ", str(text)))
 
 
+def shown(value: object) -> str:
+    """A value as an error shows it, in at most 100 characters.
+
+    Whole numbers of thousands of digits, which Python refuses to write, are shown by their size.
+    """
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        words = repr(value)
+    except Exception:  # noqa: BLE001  (a class of the caller's, or numbers like the above inside a list)
+        words = f"a {type(value).__name__}"
+    return words if len(words) <= 100 else f"{words[:96]} …"
+
+
 def on_command_line(error: BaseException) -> str:
     """An error's message with the command line's flags, as one harmless line of at most 500 characters."""
     return _words(raw_message(error), _flag)

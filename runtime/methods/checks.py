@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sise_ort.errors import ParameterError
+from sise_ort.errors import ParameterError, shown
 
 LONGEST_DEADLINE = 24 * 60 * 60
 """Seconds that may be asked for at most."""
@@ -17,7 +17,8 @@ def whole_number(name: str, value: Any, least: int = 1, most: int = 10**6) -> in
 
     Raises
     ------
-    ParameterError : it is none.
+    ParameterError
+        It is none.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
         raise ParameterError(f"{name} is {shown(value)}; it must be a whole number from {least} to {most}")
@@ -29,7 +30,8 @@ def share(name: str, value: Any) -> float:
 
     Raises
     ------
-    ParameterError : it does not.
+    ParameterError
+        It does not.
     """
     if not _is_number(value) or not 0 < value < 1:
         raise ParameterError(f"{name} is {shown(value)}; it must be a number between 0 and 1")
@@ -41,20 +43,14 @@ def seconds(name: str, value: Any) -> float:
 
     Raises
     ------
-    ParameterError : it is none.
+    ParameterError
+        It is none.
     """
     if not _is_number(value) or not 0 < value <= LONGEST_DEADLINE:
         raise ParameterError(
             f"{name} is {shown(value)}; it must be a number of seconds over 0, at most {LONGEST_DEADLINE}"
         )
     return float(value)
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it; whole numbers of thousands of digits, which Python refuses to write, by their size."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"a whole number of {value.bit_length()} bits"
-    return repr(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbation
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -238,7 +238,11 @@ class ExtremalPerturbation(Method):
 
     def __post_init__(self) -> None:
         given: Any = self.areas
-        areas = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        areas = (
+            tuple(given)
+            if isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str)
+            else (given,)
+        )
         if not 1 <= len(areas) <= MOST_AREAS:
             raise ParameterError(
                 f"areas has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"

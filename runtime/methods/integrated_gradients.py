@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.errors import ParameterError
+from sise_ort.errors import ParameterError, shown
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
 from sise_ort.runtime.methods.checks import whole_number
@@ -107,8 +107,8 @@ class IntegratedGradients(Method):
     def __post_init__(self) -> None:
         self._set(steps=whole_number("steps", self.steps, most=1000))
         names = (*BASELINES, "mean")
-        if self.baseline not in names:
-            raise ParameterError(f"baseline is {self.baseline!r}; it must be one of {', '.join(names)}")
+        if not isinstance(self.baseline, str) or self.baseline not in names:
+            raise ParameterError(f"baseline is {shown(self.baseline)}; it must be one of {', '.join(names)}")
 
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
-from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, shown
 from sise_ort.readouts import Question
 
 if TYPE_CHECKING:
@@ -56,6 +56,12 @@ class Call:
     progress: Progress | None = None
     clock: Callable[[], float] = time.perf_counter
     started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.progress is not None and not callable(self.progress):
+            raise ParameterError(
+                f"progress is {shown(self.progress)}; a function of (steps done, steps in all) is needed"
+            )
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -251,7 +257,7 @@ class Method:
         for name in given:
             if name not in known:
                 has = f"it has {', '.join(known)}" if known else "it has none"
-                raise ParameterError(f"method {cls.name} has no parameter '{name}'; {has}")
+                raise ParameterError(f"method {cls.name} has no parameter {shown(name)}; {has}")
         own: dict[str, Any] = {}
         for f in fields(cls):
             if not is_dataclass(f.default):
@@ -306,7 +312,7 @@ class Method:
         except ValueError as error:
             if str not in kinds:
                 kind = "a whole number" if int in kinds else "a number"
-                raise ParameterError(f"method {cls.name}: {name} is '{text}', not {kind}") from error
+                raise ParameterError(f"method {cls.name}: {name} is {shown(text)}, not {kind}") from error
         cls.of({name: value})  # whether it is in range
         return value
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from sise_ort.errors import ParameterError
+from sise_ort.errors import ParameterError, shown
 from sise_ort.runtime.methods.ablation_cam import AblationCam
 from sise_ort.runtime.methods.extremal_perturbation import ExtremalPerturbation
 from sise_ort.runtime.methods.full_grad import FullGrad
@@ -46,9 +46,9 @@ def method_named(name: str) -> type[Method]:
         There is none.
     """
     if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
+        close = difflib.get_close_matches(name[:100], METHODS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METHODS)}"
-        raise ParameterError(f"there is no method '{name}'; {hint}")
+        raise ParameterError(f"there is no method {shown(name)}; {hint}")
     return METHODS[name]
 
 
@@ -69,6 +69,6 @@ def method_of(method: str | Method, parameters: Mapping[str, Any]) -> Method:
         return method
     if not isinstance(method, str):
         raise ParameterError(
-            f'method is {method!r}; pass a name such as "rise", or an object such as Rise(masks=4000)'
+            f'method is {shown(method)}; pass a name such as "rise", or an object such as Rise(masks=4000)'
         )
     return method_named(method).of(parameters)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sise_ort.errors import FrameError
+from sise_ort.errors import FrameError, ParameterError, shown
 from sise_ort.formulas.selection import check_mu
 from sise_ort.readouts import Question
 from sise_ort.runtime.methods.budget.limits import NO_LIMIT, Budget
@@ -51,6 +51,8 @@ class Sise(Method):
 
     def __post_init__(self) -> None:
         self._set(mu=check_mu(self.mu))
+        if not isinstance(self.budget, Budget):
+            raise ParameterError(f"budget is {shown(self.budget)}; a Budget(passes=…) is needed")
 
     @property
     def heading(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sise_ort.errors import ParameterError
+from sise_ort.errors import ParameterError, shown
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.ops import Ops, V
 from sise_ort.formulas.otsu import otsu
@@ -20,14 +22,14 @@ def check_mu(mu: float | str) -> float | str:
     ParameterError
         It is neither.
     """
-    if mu == "adaptive":
+    if isinstance(mu, str) and mu == "adaptive":
         return mu
-    try:
-        number = float(mu)
-    except (TypeError, ValueError):
-        number = -1.0
-    if isinstance(mu, bool) or not 0.0 <= number < 1.0:
-        raise ParameterError(f'mu is {mu!r}; it must be a number in [0, 1) or "adaptive"')
+    number = -1.0
+    if isinstance(mu, (str, int, float, np.integer, np.floating)) and not isinstance(mu, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(mu)
+    if not 0.0 <= number < 1.0:
+        raise ParameterError(f'mu is {shown(mu)}; it must be a number in [0, 1) or "adaptive"')
     return number
 
 
