@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import sise_ort
 from sise_ort.bundle import MANIFEST, read_bundle
 from sise_ort.errors import ExportError
 from sise_ort.exporter import writing
@@ -176,6 +178,22 @@ def test_leftovers_of_dead_exports_are_removed(home: Path) -> None:
         assert folder.exists() and not second.exists()
     os.close(number)
     assert alive.exists() and all((other / "weights.bin").exists() for other in others)
+
+
+def test_each_file_is_hashed_once(tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing, hashing, comparing with the source: the same bytes in memory."""
+    sha256, hashed = hashlib.sha256, []
+
+    def counted(content: Any = b"", **given: Any) -> Any:
+        hashed.append(bytes(content))
+        return sha256(content, **given)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    manifest = sise_ort.export(tiny_onnx, tmp_path / "t.sise", normalize="tf")
+    monkeypatch.undo()
+    for name, digest in manifest.files.items():
+        content = (tmp_path / "t.sise" / name).read_bytes()
+        assert hashed.count(content) == 1 and sha256(content).hexdigest() == digest
 
 
 REPLACER = """
