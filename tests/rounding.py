@@ -111,6 +111,15 @@ class MaxPool(OpRun):
         return best, chosen
 
 
+class Sigmoid(OpRun):
+    """1 / (1 + exp(-x)) without overflow (onnx.reference 1.23 overflows beyond ± 709)."""
+
+    op_domain = ""
+
+    def _run(self, x):  # type: ignore[no-untyped-def]
+        return (np.exp(-np.logaddexp(0, -x)),)
+
+
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with doubles in place of floats: inputs, weights, constants and casts."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
@@ -148,7 +157,7 @@ class Float64:
 
     def __init__(self, model: onnx.ModelProto | Path) -> None:
         proto = in_float64(model if isinstance(model, onnx.ModelProto) else onnx.load(model))
-        self._evaluator = ReferenceEvaluator(proto, new_ops=[Conv, ConvTranspose, MaxPool, Erf])
+        self._evaluator = ReferenceEvaluator(proto, new_ops=[Conv, ConvTranspose, MaxPool, Erf, Sigmoid])
         self._nodes = self._evaluator.rt_nodes_
         self._outputs = [value.name for value in proto.graph.output]
         uses = {name: place for place, node in enumerate(self._nodes) for name in node.input}
