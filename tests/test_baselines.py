@@ -375,7 +375,9 @@ def test_an_operator_without_a_rule_before_the_first_block(tmp_path: Path, frame
     body = STEM.replace("picture, w", "odd, w") + HEAD.format("s")
     model = parsed("odd = Hardmax<axis=1>(picture)\n" + body, WEIGHTS)
     assert exported(model, tmp_path).explain(frame).heatmap.any()
-    with pytest.raises(GradientError, match=r"no gradient rule for operator Hardmax .* leave out image-gradient"):
+    with pytest.raises(
+        GradientError, match=r"no gradient rule for operator Hardmax .* leave out image-gradient"
+    ):
         exported(model, tmp_path, graphs=("image-gradient",), force=True)
 
 
