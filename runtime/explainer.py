@@ -268,7 +268,7 @@ class Explainer:
         FrameError, TargetError, ParameterError, BundleError, ClosedError
             As `explain`.
         """
-        if errors not in ("raise", "return"):
+        if not isinstance(errors, str) or errors not in ("raise", "return"):
             raise ParameterError(f'errors is {errors!r}; it must be "raise" or "return"')
         self._model.require_open()
         chosen = method_of(method, parameters)
