@@ -65,7 +65,7 @@ lint: .venv/.dev
 	test -x $(OLDEST) || $(OLDEST_PYTHON) -m venv .venv-oldest
 	$(OLDEST) -m pip install --quiet --upgrade '.[cpu]' onnxruntime==$(OLDEST_ONNXRUNTIME) \
 		numpy==1.24.* opencv-python-headless==4.8.0.* click==8.1.* rich==13.0.* \
-		msgspec==0.18.6 platformdirs==4.0.* jinja2==3.1.0
+		msgspec==0.18.6 platformdirs==4.0.* jinja2==3.1.0 simplejpeg==1.8.0
 	touch $@
 
 clean:
