@@ -94,7 +94,7 @@ def read(source: Any, color: str = "rgb", levels: Range | Levels = None) -> Fram
     ParameterError
         `color` or `levels` is none of these.
     """
-    if color not in ("rgb", "bgr", "gray"):
+    if not isinstance(color, str) or color not in ("rgb", "bgr", "gray"):
         raise FrameError(f'{option("color")} is {color!r}; frames are "rgb", "bgr" or "gray"')
     wanted = check_levels(levels)
     try:

@@ -106,7 +106,10 @@ def check_levels(levels: Any) -> Levels | None:
         raise ParameterError(
             f"{option('levels')} is {levels!r}; a number such as 4095 is needed, or two: the values of black and white"
         )
-    low, high = float(ends[0]), float(ends[1])
+    try:
+        low, high = float(ends[0]), float(ends[1])
+    except OverflowError:
+        low, high = 0.0, math.inf
     if not (math.isfinite(high - low) and low < high):
         raise ParameterError(f"{option('levels')} is {low:g} to {high:g}; the first must be under the second")
     return Levels(low, high, window=several)

@@ -73,7 +73,7 @@ def variants(
     ParameterError
         No such method or parameter, one given for a method that is not asked for, or one given twice.
     """
-    known = {name: method_named(name) for name in methods}
+    known = {name: method_named(name) for name in texts("methods", methods)}
     settings = settings or {}
     for name in settings:
         if name not in known:
@@ -96,12 +96,39 @@ def _combinations(
 ) -> list[dict[str, Any]]:
     """A method's parameters for every threshold, and for every budget at the first threshold."""
     for name, values in (("mu", mu), ("passes", passes)):
+        if not isinstance(values, (list, tuple)):
+            raise ParameterError(f"{option(name)} is {values!r}; a list is needed")
         if values and name in given:
             raise ParameterError(
                 f"{option(name)} and {option('method.' + name)} contradict each other; keep one of them"
             )
     thresholds: list[dict[str, Any]] = [{"mu": threshold} for threshold in mu] or [{}]
     return [*thresholds, *({**thresholds[0], "passes": number} for number in passes)]
+
+
+def texts(name: str, values: Any) -> tuple[str, ...]:
+    """Check that a value is a list of texts.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the message.
+    values : object
+        What was given.
+
+    Returns
+    -------
+    tuple of str
+        Each text once, in the order given.
+
+    Raises
+    ------
+    ParameterError
+        It is something else.
+    """
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        raise ParameterError(f"{option(name)} is {values!r}; a list of names is needed")
+    return tuple(dict.fromkeys(values))
 
 
 def bounded(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -179,7 +206,7 @@ class Plan:
     def __post_init__(self) -> None:
         unique = tuple({variant.name: variant for variant in self.variants}.values())
         object.__setattr__(self, "variants", unique)
-        object.__setattr__(self, "metrics", tuple(dict.fromkeys(self.metrics)))
+        object.__setattr__(self, "metrics", texts("metrics", self.metrics))
         for name in self.metrics:
             if name not in METRICS:
                 raise ParameterError(f"there is no metric '{name}'; there are {', '.join(METRICS)}")
@@ -187,7 +214,7 @@ class Plan:
             raise ParameterError(f"no metrics are given with {option('metrics')}")
         if not self.variants:
             raise ParameterError(f"no methods are given with {option('methods')}")
-        if self.explain not in ("truth", "top"):
+        if not isinstance(self.explain, str) or self.explain not in ("truth", "top"):
             raise ParameterError(f'{option("explain")} {self.explain!r} must be "truth" or "top"')
         bounded("steps", self.steps, 1, MOST_STEPS)
         bounded("gallery", self.gallery, 0, MOST_PICTURES)

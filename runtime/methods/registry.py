@@ -45,8 +45,8 @@ def method_named(name: str) -> type[Method]:
     ParameterError
         There is none.
     """
-    if name not in METHODS:
-        close = difflib.get_close_matches(name[:100], METHODS, n=1)
+    if not isinstance(name, str) or name not in METHODS:
+        close = difflib.get_close_matches(str(name)[:100], METHODS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METHODS)}"
         raise ParameterError(f"there is no method {shown(name)}; {hint}")
     return METHODS[name]

@@ -86,7 +86,7 @@ class Provider:
         options: Mapping[str, object] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        if name not in CHOICES:
+        if not isinstance(name, str) or name not in CHOICES:
             raise ParameterError(f"{option('provider')} is {name!r}; it must be one of {', '.join(CHOICES)}")
         self.threads = checked_threads(threads) or 0
         self.note = ""
