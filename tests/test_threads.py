@@ -130,7 +130,7 @@ def test_explain_many_in_threads(explainer: sise_ort.Explainer, frames: list[Any
 def test_a_shared_batch_shows(
     explainer: sise_ort.Explainer, frames: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above can fail: without turns, maps are wrong."""
+    """The tests above can fail: without turns, a call whose batch lies ready while another one runs gets a wrong map."""
 
     class Free:
         contended = False
@@ -138,16 +138,24 @@ def test_a_shared_batch_shows(
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
-    alone = [bits(explainer.explain(frame, 1)) for frame in frames]
+    alone, session = bits(explainer.explain(frames[0], 1)), explainer.model._session("apply")
+    run, ready, overtaken = session.run, threading.Event(), threading.Event()
+
+    def held(inputs: Any, **given: Any) -> Any:
+        found = run(inputs, **given)
+        if threading.current_thread() is not threading.main_thread() and not ready.is_set():
+            ready.set()
+            overtaken.wait(60)
+        return found
+
     monkeypatch.setattr(explainer.model, "turns", Free())
-
-    def job(i: int) -> Callable[[], bool]:
-        return lambda: bits(explainer.explain(frames[i % len(frames)], 1)) == alone[i % len(frames)]
-
-    for _ in range(20):
-        if not all(in_threads([job(i) for i in range(THREADS)])):
-            return
-    pytest.fail("buffers shared without turns gave right maps 160 times")
+    monkeypatch.setattr(session, "run", held)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(explainer.explain, frames[0], 1)
+        ready.wait(60)
+        explainer.explain(frames[2], 1)
+        overtaken.set()
+        assert bits(slow.result(60)) != alone
 
 
 def test_turns_come_in_order() -> None:
@@ -280,22 +288,31 @@ def test_a_short_call_does_not_wait_for_a_long_one(tmp_path: Path, frame: Any) -
     onnx.save(tiny_model(seed=3, width=4), tmp_path / "t.onnx")
     sise_ort.export(tmp_path / "t.onnx", tmp_path / "t.sise", normalize="tf")
     explainer = sise_ort.load(tmp_path / "t.sise", provider="cpu", batch_size=1)
-    begun, ended, order = threading.Event(), threading.Event(), []
+    begun, done = threading.Event(), threading.Event()
 
-    def long() -> None:
-        explainer.explain(frame, 1, method="rise", masks=1200, progress=lambda *_: begun.set())
-        ended.set()
-        order.append("long")
+    class LongEnough(Exception):
+        pass
 
-    def short() -> None:
+    def progress(*_: int) -> None:
+        begun.set()
+        if done.is_set():
+            raise LongEnough
+
+    def long() -> bool:
+        with pytest.raises(LongEnough):
+            explainer.explain(frame, 1, method="rise", masks=10**6, progress=progress)
+        return True
+
+    def short() -> bool:
         begun.wait(60)
-        for _ in range(3):
-            explainer.explain(frame, 1, passes=4)
-            assert not ended.is_set()
-        order.append("short")
+        try:
+            for _ in range(3):
+                explainer.explain(frame, 1, passes=4)
+        finally:
+            done.set()
+        return True
 
-    in_threads([long, short])
-    assert order == ["short", "long"]
+    assert in_threads([long, short]) == [True, True]
 
 
 def test_a_deadline_counts_from_its_own_call(
@@ -312,7 +329,9 @@ def test_a_deadline_counts_from_its_own_call(
     def hold() -> None:
         with model.turns:
             held.set()
-            threading.Event().wait(0.5)
+            while not model.turns._waiting:
+                threading.Event().wait(0.001)
+            threading.Event().wait(0.4)
 
     holder = threading.Thread(target=hold)
     holder.start()
