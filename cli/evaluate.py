@@ -224,13 +224,16 @@ def _variants(
 ) -> tuple[Variant, ...]:
     """The methods with their parameters, from the command line's words."""
     from sise_ort.cli.options import pairs
-    from sise_ort.errors import ParameterError
+    from sise_ort.errors import ParameterError, option
     from sise_ort.runtime.evaluation.plan import variants
-    from sise_ort.runtime.methods import method_named
+    from sise_ort.runtime.methods import METHODS, method_named
 
-    for flag, values in (("--mu", mus), ("--passes", passes)):
-        if values and "sise" not in methods:
-            raise ParameterError(f"{flag} is for method sise, which is not among --methods")
+    for name, values in (("mu", mus), ("passes", passes)):
+        owners = [method.name for method in METHODS.values() if name in method.defaults()]
+        if values and not set(owners) & set(methods):
+            raise ParameterError(
+                f"{option(name)} is for method {', '.join(owners)}, which is not among --methods"
+            )
     found: dict[str, dict[str, Any]] = {}
     for place, value in pairs(settings, "--set", "METHOD.NAME=VALUE").items():
         method, dot, name = place.partition(".")
