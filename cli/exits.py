@@ -25,6 +25,8 @@ from sise_ort.errors import ParameterError, SiseError, on_command_line, printabl
 
 TRACEBACK = "SISE_ORT_TRACEBACK"
 BUG = 70
+WAIT_FOR_IMPORTS = 0.05
+"""Seconds after which a signal that came during an import comes again."""
 
 
 class Stopped(BaseException):
@@ -138,26 +140,45 @@ def printable_traceback(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Stopped` in the main thread; a second one ends the process at once."""
+    """SIGTERM and SIGHUP raise `Stopped` in the main thread, SIGINT KeyboardInterrupt; a second one ends the process at once.
+
+    During an import they wait: C extensions crash where an exception comes out of Python code that they call as they are
+    loaded.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[int, Any] = {}
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            again = threading.Timer(WAIT_FOR_IMPORTS, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         for other in before:
             signal.signal(other, signal.SIG_DFL)
-        raise Stopped(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup's SIG_IGN stays
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        if number is not None and signal.getsignal(number) in usual:  # nohup's SIG_IGN stays
             before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether this frame belongs to an import that the command line has begun."""
+    while frame is not None and "LazyGroup" not in frame.f_globals:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _line(message: str) -> str:

@@ -7,6 +7,7 @@ command end. `file_size` limits every file's bytes, as a full disk does.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         child = os.fork()
         if not child:
             os.dup2(errors.fileno(), 2)
+            faulthandler.enable(2)  # where it crashes, if it does
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.setsid()
             if request.get("file_size"):
@@ -56,7 +58,13 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for command in COMMANDS:
         importlib.import_module(f"sise_ort.cli.{command}")
-    for module in ("exporter", "runtime.explainer", "runtime.evaluation", "datasets", "cli.evaluation.plots"):
+    for module in (
+        "exporter.export",
+        "runtime.explainer",
+        "runtime.evaluation",
+        "datasets",
+        "cli.evaluation.plots",
+    ):
         importlib.import_module(f"sise_ort.{module}")
     with contextlib.suppress(ImportError):
         importlib.import_module("matplotlib.pyplot")

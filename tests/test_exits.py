@@ -189,3 +189,23 @@ def test_any_file_name_can_be_printed(tmp_path: Path, encoding: str) -> None:
     assert done.returncode == 1 and done.stdout == b""
     assert b"\x1b" not in done.stderr and rb"\x1b[31m" in done.stderr and b"Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_waits_for_an_import(tmp_path: Path, number: str) -> None:
+    """C extensions that are being loaded crash where an exception comes out of a handler."""
+    (tmp_path / "module_in_the_making.py").write_text(
+        f"import os, signal, time\nos.kill(os.getpid(), signal.{number})\ntime.sleep(0.1)\nprint('whole', flush=True)"
+    )
+    code = (
+        "import time, click\nfrom sise_ort.cli.main import LazyGroup, main\n"
+        "@click.command('x')\ndef x():\n    import module_in_the_making\n    time.sleep(30)\n"
+        "LazyGroup.get_command = lambda *_: x\nmain(['x'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        check=False, timeout=60, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert done.stdout == "whole\n" and done.returncode == 128 + getattr(signal, number)
+    assert len(done.stderr.strip().splitlines()) == 1
