@@ -173,7 +173,7 @@ class BundleModel:
         classes : sequence of int
             Classes whose gradients are taken (`Question.seed`); negative for the top class.
         contrast : float
-            0 for the gradient of the class score, 1 to set it against the other classes (docs/method.md, Seeds).
+            0 for the gradient of the class score, 1 to set it against the other classes (docs/method.md, Selection).
         """
         blocks = range(1, self.blocks + 1)
         small = ["scores", *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks)]
