@@ -236,7 +236,9 @@ class Explanation:
         """
         from sise_ort.drawing import captioned, encode_png
 
-        if not isinstance(folder, (str, os.PathLike, OutputFolder)) or not isinstance(name or "", str):
+        if not isinstance(folder, (str, os.PathLike, OutputFolder)) or not isinstance(
+            "" if name is None else name, str
+        ):
             raise ParameterError(
                 f"a result is saved into a folder under a name; these are {folder!r} and {name!r}"
             )

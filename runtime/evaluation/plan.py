@@ -216,6 +216,10 @@ class Plan:
             raise ParameterError(f"no methods are given with {option('methods')}")
         if not isinstance(self.explain, str) or self.explain not in ("truth", "top"):
             raise ParameterError(f'{option("explain")} {self.explain!r} must be "truth" or "top"')
+        if not isinstance(self.class_map, Mapping):
+            raise ParameterError(
+                f"{option('class_map')} is {self.class_map!r}; a mapping of classes is needed"
+            )
         bounded("steps", self.steps, 1, MOST_STEPS)
         bounded("gallery", self.gallery, 0, MOST_PICTURES)
 
