@@ -108,6 +108,6 @@ def test_data_uris_hold_the_file() -> None:
 
 def test_templates_are_package_data() -> None:
     """Every template's ending is covered by the pattern in pyproject.toml."""
-    text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert '"sise_ort.pages" = ["templates/*"]' in text
     assert all(path.is_file() for path in TEMPLATES.iterdir())

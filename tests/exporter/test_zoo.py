@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zoo
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 FAST = ["alexnet", "shufflenet_v2_x0_5", "mnasnet0_5", "convnext_tiny", "timm:lcnet_050", "timm:mobileone_s0",
         "timm:ghostnet_100", "timm:resnest14d", "timm:convnextv2_atto", "timm:eca_nfnet_l0"]  # fmt: skip
 

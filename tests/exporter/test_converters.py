@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import sise_ort
 from sise_ort.errors import SourceError
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 # Keras, by tf2onnx ----------------------------------------------------------------------------------

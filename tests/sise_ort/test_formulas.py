@@ -313,6 +313,6 @@ def test_sketch_by_hand() -> None:
 
 def test_references_never_use_formulas() -> None:
     """What formulas are compared with must not be made of them."""
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     for path in (tests / "reference_sise.py", *(tests / "reference").glob("*.py"), tests / "gradcheck.py"):
         assert "formulas" not in path.read_text(encoding="utf-8"), path

@@ -31,7 +31,7 @@ class Server:
     """Command lines in processes that start at once (kill_server.py)."""
 
     def __init__(self) -> None:
-        place = Path(__file__).with_name("kill_server.py")
+        place = Path(__file__).parents[1] / "kill_server.py"
         self.process = subprocess.Popen(
             [sys.executable, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -127,6 +127,7 @@ def test_factory_with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "from test_sources import small_net\ndef build():\n    return small_net()\n"
     )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # where the factory finds `small_net`
     net = small_net()
     for parameter in net.parameters():
         parameter.data.mul_(2)
