@@ -154,7 +154,7 @@ def judge_error(error: Exception) -> None:
     if len(text) < 10:
         raise Wrong(f"a message that says nothing: {text!r}")
     judge_words(text, LONGEST)
-    if FLAG.search(re.sub(r"`[^`]*`", "", text)):
+    if FLAG.search(re.sub(r"`[^`]*`|'[^']*'", "", text)):
         raise Wrong(f"a flag of the command line in a Python message: {text}")
 
 

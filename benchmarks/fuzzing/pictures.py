@@ -75,7 +75,7 @@ def kinds(place: Place) -> None:
     except ImportError:
         return explain(place, path)
     picture, target = Image.fromarray(colour), io.BytesIO()
-    kind = rng.choice(("GIF", "PNG", "TIFF", "WEBP", "ICO", "MPO", "JPEG2000", "PDF", "AVIF", "JPEG"))
+    kind = rng.choice(("GIF", "PNG", "TIFF", "WEBP", "ICO", "MPO", "JPEG2000", "PDF", "JPEG"))
     mode = rng.choice(("P", "1", "L", "LA", "RGBA", "CMYK", "I;16", "F", "YCbCr", "LAB", "PA", "RGB"))
     exif = Image.Exif()
     exif[0x0112] = rng.choice((1, 3, 6, 8, 9))

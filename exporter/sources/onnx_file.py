@@ -58,6 +58,10 @@ class _Reference:
             inputs = inputs.transpose(0, 2, 3, 1)
         output = self._output or session.outputs[0]
         fixed = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else 1
+        if fixed > 4096:
+            raise SourceError(
+                f"the file fixes its batch to {fixed:,} pictures; export the model with a batch of 1"
+            )
         rows = []
         for row in inputs.astype(dtype):
             fetched, _ = session.run({name: np.repeat(row[None], fixed, axis=0)}, fetch=[output])
