@@ -32,8 +32,13 @@ class Server:
 
     def __init__(self) -> None:
         place = Path(__file__).parents[1] / "kill_server.py"
+        # run so, its folder is not searched for modules: tests/sise_ort is no package
+        start = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
         self.process = subprocess.Popen(
-            [sys.executable, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", start, str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
 
