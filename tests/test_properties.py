@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from conftest import tiny_model
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.bundle import parse_manifest

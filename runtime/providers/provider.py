@@ -31,6 +31,10 @@ from sise_ort.runtime.limits import WATCH, Limits
 from sise_ort.runtime.providers.registry import AUTOMATIC, CHOICES, SPECS
 from sise_ort.runtime.session import OUT_OF_MEMORY, Graph, Session, Tensor
 
+# From 1.29 on onnxruntime reports to its maker unless told not to before it is imported: pictures of a production line are
+# nobody's business, and nobody expects a connection. Whoever wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 try:
     import onnxruntime as ort
 except ImportError as error:

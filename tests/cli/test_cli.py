@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from conftest import tiny_model
+from tiny import tiny_model
 
 from sise_ort.cli.main import COMMANDS, main
 

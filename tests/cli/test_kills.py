@@ -31,7 +31,7 @@ class Server:
     """Command lines in processes that start at once (kill_server.py)."""
 
     def __init__(self) -> None:
-        place = Path(__file__).parents[1] / "kill_server.py"
+        place = Path(__file__).parents[1] / "support" / "kill_server.py"
         # run so, its folder is not searched for modules: tests/sise_ort is no package
         start = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
         self.process = subprocess.Popen(

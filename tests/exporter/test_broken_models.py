@@ -13,8 +13,8 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 import pytest
-from conftest import tiny_model
 from exporting import OPTIONS
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import ExportError, ParameterError, SiseError, SourceError

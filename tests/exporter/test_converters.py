@@ -12,9 +12,9 @@ import onnx.parser
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_model
 from exporting import HEAD, OPTIONS, STEM, WEIGHTS, agrees, exported, own_scores, parsed, weights
 from gradcheck import relative
+from tiny import tiny_model
 from torch import Tensor, nn
 
 import sise_ort

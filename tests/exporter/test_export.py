@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import tiny_model
 from exporting import OPTIONS, exported, own_scores
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import ExportError, OutputError, ParameterError, SourceError

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from conftest import tiny_model
 from exporting import exported
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import SourceError

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from conftest import tiny_model
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.cli.main import main

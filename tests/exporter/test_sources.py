@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import tiny_model
 from exporting import OPTIONS, exported, own_scores
 from gradcheck import relative
 from rounding import Float64, Rounding
+from tiny import tiny_model
 from torch import nn
 
 import sise_ort

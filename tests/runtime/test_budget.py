@@ -11,7 +11,7 @@ import pytest
 import reference_sise
 import torch
 import torch.nn.functional as F
-from conftest import tiny_model
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import ParameterError

@@ -80,7 +80,7 @@ def test_raw_scores_refuse_probabilities(tiny_onnx: Path, tmp_path: Path, frame:
 
 def test_one_output_and_its_absence(tmp_path: Path, frame: Any) -> None:
     import onnx
-    from conftest import tiny_model
+    from tiny import tiny_model
 
     onnx.save(tiny_model(classes=1), tmp_path / "one.onnx")
     sise_ort.export(tmp_path / "one.onnx", tmp_path / "one.sise", normalize="tf", labels=["defect"])

@@ -30,7 +30,7 @@ def test_runtime_alone(python: str, tmp_path: Path, make_tiny: Any, frame: Any) 
     np.save(tmp_path / "frame.npy", frame)
     picture.parent.mkdir()
     cv2.imwrite(str(picture), cv2.resize(frame, (100, 100)))
-    script = Path(__file__).parents[1] / "runtime_only.py"
+    script = Path(__file__).parents[1] / "support" / "runtime_only.py"
     done = subprocess.run(
         [Path(python).absolute(), "-I", script, bundle, tmp_path / "frame.npy", picture, tmp_path],
         capture_output=True, text=True, cwd=tmp_path,

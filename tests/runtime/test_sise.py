@@ -11,7 +11,7 @@ import pytest
 import reference_sise
 import torch
 import torch.nn.functional as F
-from conftest import tiny_model
+from tiny import tiny_model
 from torch import Tensor
 
 import sise_ort

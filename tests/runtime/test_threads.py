@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import tiny_model
+from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import BundleError, ClosedError

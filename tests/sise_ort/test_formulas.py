@@ -314,5 +314,9 @@ def test_sketch_by_hand() -> None:
 def test_references_never_use_formulas() -> None:
     """What formulas are compared with must not be made of them."""
     tests = Path(__file__).parents[1]
-    for path in (tests / "reference_sise.py", *(tests / "reference").glob("*.py"), tests / "gradcheck.py"):
+    for path in (
+        tests / "support" / "reference_sise.py",
+        *(tests / "reference").glob("*.py"),
+        tests / "support" / "gradcheck.py",
+    ):
         assert "formulas" not in path.read_text(encoding="utf-8"), path
