@@ -19,9 +19,9 @@ PACKAGES = {
 
 @click.command("doctor")
 def command() -> None:
-    """Check the installation and the providers that really work.
+    """Check what is installed and which providers work.
 
-    Exit code 1 if no provider works or if several onnxruntime packages overwrite each other.
+    The exit code is 1 if no provider works or if several onnxruntime packages overwrite each other.
     """
     from sise_ort import __version__
     from sise_ort.cli.console import print_table

@@ -61,7 +61,7 @@ MOST_PROBLEMS = 20
 @click.option(
     "--metrics",
     type=Names(),
-    help="Metrics to compute, of ebpg, miou, bbox, drop, increase, insertion, deletion [all].",
+    help="Metrics to compute, out of ebpg, miou, bbox, drop, increase, insertion, deletion [all].",
 )
 @click.option("--limit", type=click.IntRange(1), help="Evaluate at most N samples, chosen at random.")
 @click.option(
@@ -106,16 +106,21 @@ MOST_PROBLEMS = 20
     type=click.IntRange(0, 10_000),
     default=12,
     show_default=True,
-    help="Number of samples whose heat maps are shown on the page.",
+    help="Number of samples to show on the page with every method's heat map.",
 )
-@click.option("--report", "only_report", is_flag=True, help="Run nothing; write the report of what is there.")
+@click.option(
+    "--report",
+    "only_report",
+    is_flag=True,
+    help="Write the report of the rows that are there, without explaining anything.",
+)
 @click.option(
     "-o",
     "--out",
     "folder",
     required=True,
     type=click.Path(file_okay=False),
-    help="Folder for rows and report.",
+    help="Folder to write rows and report to.",
 )
 def command(
     bundle: str,
@@ -139,11 +144,11 @@ def command(
     only_report: bool,
     folder: str,
 ) -> None:
-    """Compare methods on a data set: how good, at what price.
+    """Compare the quality and the price of methods on a data set.
 
-    Can be stopped and started again: what is done is not done twice, and more methods or samples can be added. Writes
+    The same command goes on with an evaluation that was stopped; further methods and samples can be added. Writes
     evaluation.sqlite (a row per sample and method), the same rows as rows.csv and rows.parquet, summary.md,
-    summary.json, plots and index.html. What cannot be used in the data set is left out, counted and listed.
+    summary.json, plots, gallery/ and index.html. Samples that cannot be used are left out, counted and listed.
 
     \b
     sise-ort evaluate voc.sise --dataset voc VOCdevkit/VOC2007 --methods sise,gradcam --mu 0,0.3,adaptive -o out

@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     "labels",
     multiple=True,
     metavar="LABEL",
-    help="Class to explain by name; also not:LABEL and positive. Repeatable [the top class].",
+    help="Class to explain, by name; with a sigmoid head also not:LABEL (its absence) and positive (every class over 0.5). Repeatable [the top class].",
 )
 @click.option(
     "--target-index",
     "indices",
     multiple=True,
     type=click.IntRange(0),
-    help="Class to explain by index, from 0. Repeatable.",
+    help="Class to explain, by index from 0. Repeatable.",
 )
 @click.option(
     "--method",
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a parameter of the method. Repeatable.",
+    help="Set a parameter of the method, such as masks=4000. Repeatable.",
 )
 @click.option(
     "--levels",
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 @provider_option
 @untrusted_option
 @batch_size_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON record per result, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of each result as one line of JSON.")
 def command(
     bundle: str,
     pictures: tuple[str, ...],
@@ -112,11 +112,11 @@ def command(
     batch_size: int | None,
     as_json: bool,
 ) -> None:
-    """Explain what a bundle sees in pictures.
+    """Explain a network's decisions on pictures with heat maps.
 
     Writes for each picture and class an overlay (.png), the heat map at the picture's size (.npy) and a record
-    (.json). Nothing is overwritten but an earlier result of the same picture, class, method, parameters and bundle;
-    other files of that name have the new ones numbered (strip-2.png). A picture that cannot be explained is reported,
+    (.json). Only an earlier result of the same picture, class, method, parameters and bundle is overwritten; where
+    another file has the name, the new files get a number (strip-2.png). A picture that cannot be explained is reported,
     the others are done, and the exit code is 1.
 
     \b

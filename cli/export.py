@@ -66,21 +66,21 @@ from sise_ort.cli.options import Names, Numbers, source_options
 @click.option(
     "--calibration",
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of typical pictures that int8 takes its ranges from; int8 and fp16 are compared on them.",
+    help="Folder of typical pictures: int8 takes its ranges from them, and heat maps are compared with float32's.",
 )
 @click.option(
     "--least-correlation",
     type=click.FloatRange(-1, 1),
     default=0.97,
     show_default=True,
-    help="Smallest correlation allowed with float32 heat maps.",
+    help="Smallest mean correlation allowed with float32 heat maps.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:
-    """Turn a CNN into a bundle that explains itself.
+    """Turn a CNN into a bundle of ONNX graphs that predict and explain.
 
     SOURCE is an .onnx file, a torchvision name (resnet50), a timm name (timm:resnet50d), or package.module:factory.
-    The bundle is a folder of ONNX graphs; its scores are compared with the source's before it takes its place.
+    The bundle is a folder of ONNX graphs; its scores are compared with the source model's before the export ends.
 
     \b
     sise-ort export resnet50

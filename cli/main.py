@@ -13,12 +13,12 @@ from sise_ort import __version__
 from sise_ort.cli.exits import orderly
 
 COMMANDS = {
-    "export": "Turn a CNN into a bundle that explains itself.",
+    "export": "Turn a CNN into a bundle of ONNX graphs that predict and explain.",
     "layers": "Show a network's candidate tensors and the chosen blocks.",
-    "explain": "Explain what a bundle sees in pictures.",
-    "evaluate": "Compare methods on a data set: how good, at what price.",
+    "explain": "Explain a network's decisions on pictures with heat maps.",
+    "evaluate": "Compare the quality and the price of methods on a data set.",
     "bench": "Measure the best batch size on this machine, and remember it.",
-    "doctor": "Check the installation and the providers that really work.",
+    "doctor": "Check what is installed and which providers work.",
     "demo": "Explain steel strips with the built-in model.",
 }
 
@@ -62,13 +62,13 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="sise-ort")
 def main() -> None:
-    """Explain any CNN in production: ONNX graphs in, SISE heat maps out, on ONNX Runtime alone.
+    """Export a CNN as a folder of ONNX graphs, and explain its predictions with heat maps on ONNX Runtime alone.
 
     \b
     sise-ort export model.onnx --normalize imagenet -o model.sise
     sise-ort explain model.sise picture.jpg -o out
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 70 a bug in sise-ort, 130 stopped (Ctrl-C), 143 stopped by SIGTERM.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 70 a bug in sise-ort, 129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM.
     """
 
 

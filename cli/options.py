@@ -22,7 +22,7 @@ provider_option = click.option(
 untrusted_option = click.option(
     "--untrusted",
     is_flag=True,
-    help="First try the bundle in a process of its own with limited memory and time: for bundles of unknown people.",
+    help="Try the bundle first in a process of its own with limited memory and time: for bundles from people you do not know.",
 )
 
 MOST_INPUTS = 65_536
@@ -33,11 +33,11 @@ LONGEST_DEADLINE_MS = 86_400_000  # a day
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, MOST_INPUTS),
-    help="Masked pictures to score at once [measured by `sise-ort bench`, else by the picture's size].",
+    help="Number of masks to score at once [measured by `sise-ort bench`, else by the picture's size].",
 )
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads to use [all cores]."
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Number of CPU threads to use [all cores]."
 )
 
 
@@ -216,15 +216,17 @@ def source_options(command: F) -> F:
             click.option(
                 "--classes",
                 type=click.IntRange(1, MOST_CLASSES),
-                help="Number of classes, where a torchvision or timm network was trained for other ones.",
+                help="Number of classes of a torchvision or timm network [that of the published network].",
             ),
             click.option(
-                "--input-size", metavar="N|HxW", help="Picture size, where the model leaves it open."
+                "--input-size",
+                metavar="N|HxW",
+                help="Height and width of the network's input, where the model leaves them open.",
             ),
             click.option(
                 "--color",
                 type=click.Choice(["rgb", "bgr", "gray"]),
-                help="Order of the network's input channels [rgb, or gray where it has one].",
+                help="Order of the network's input channels [gray for one channel, else rgb].",
             ),
             click.option(
                 "--head",

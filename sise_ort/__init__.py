@@ -1,4 +1,4 @@
-"""sise-ort: explain any CNN in production, on ONNX Runtime alone.
+"""Export a CNN as a folder of ONNX graphs, and explain its predictions with heat maps on ONNX Runtime alone.
 
 >>> import sise_ort
 >>> explainer = sise_ort.load("model.sise")
@@ -75,22 +75,27 @@ def load(
     Parameters
     ----------
     bundle : str or Path
-        Folder that `export` wrote. It is read once, into memory; nothing is read from it later.
+        Folder that `export` wrote. It is read once, into memory.
     provider : str
-        "auto", "cpu", "cuda" or "tensorrt". One that is named and is not really in use is an error.
+        "auto", "cpu", "cuda" or "tensorrt". A provider that is named but does not work is an error, never replaced.
     batch_size : int or None
-        Masked inputs scored at once; None takes what `sise-ort bench` has measured on this machine, else chooses by the
-        picture's size.
+        Number of masks scored at once; None takes what `sise-ort bench` has measured on this machine, else chooses by
+        the picture's size.
     threads : int or None
-        CPU threads to use; None takes all cores.
+        Number of CPU threads to use; None takes all cores.
     provider_options : mapping or None
         Options of onnxruntime's CUDA or TensorRT provider for the session that scores masks, by onnxruntime's names,
         such as {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}.
     limits : Limits or None
-        Seconds and bytes that loading, and each run of a graph, may take; None takes the defaults.
+        Seconds and bytes that loading may take, and seconds of each run of a graph; None takes the defaults.
     trusted : bool
-        False, for a bundle from people you do not know, first opens and runs it once in a process of its own, whose
-        memory and time are limited (docs/bundle.md).
+        False tries the bundle first in a process of its own with limited memory and time: for bundles from people you
+        do not know (docs/bundle.md).
+
+    Returns
+    -------
+    Explainer
+        The open bundle, ready to explain.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Man
     Returns
     -------
     Manifest
-        What was written.
+        Manifest of the bundle that was written.
 
     Raises
     ------
