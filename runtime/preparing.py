@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,10 @@ def prepare(manifest: Manifest, source: Any, color: str = "rgb", levels: Range =
 
 
 def ahead(prepare: Callable[[Any], Prepared], frames: Iterable[Any]) -> Iterator[Prepared | FrameError]:
-    """Yield frames prepared by a thread that is one frame ahead, in their order, and FrameErrors in their places."""
+    """Yield frames prepared by a thread that is one frame ahead, in their order, and FrameErrors in their places.
+
+    The next frame is asked for when the one before it was read.
+    """
 
     def attempt(frame: Any) -> Prepared | FrameError:
         try:
@@ -125,5 +128,6 @@ def ahead(prepare: Callable[[Any], Prepared], frames: Iterable[Any]) -> Iterator
             present, following = following, thread.submit(attempt, frame)
             if present is not None:
                 yield present.result()
+            wait((following,))  # the caller may write the next picture over this one
         if following is not None:
             yield following.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,27 @@ def test_a_deadline_counts_what_was_done_before(
     found = list(explainer.explain_many(frames[:3], 1, deadline=1000.0))
     assert [r.facts["scored"] == 0 for r in found] == [False, True, False]  # type: ignore[union-attr]
     assert found[1].facts["stopped_by"] == "deadline"  # type: ignore[union-attr]
+
+
+def test_a_buffer_that_is_used_again(
+    explainer: sise_ort.Explainer, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera writes each picture over the last one: it is asked for the next when the last was read, not before."""
+    from sise_ort.runtime import explainer as module
+
+    prepare = module.prepare
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.05)  # the next picture would come meanwhile
+        return prepare(*arguments)
+
+    monkeypatch.setattr(module, "prepare", slowly)
+    buffer = np.empty_like(frames[0])
+
+    def camera() -> Iterator[Any]:
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    for frame, result in zip(frames, explainer.explain_many(camera(), mu=0.5), strict=True):
+        np.testing.assert_array_equal(result.frame, frame)
