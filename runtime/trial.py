@@ -1,6 +1,6 @@
 """Trying an untrusted bundle in a process of its own, with limits of memory and time, before it is opened here.
 
-`python -m sise_ort.runtime.trial` is that process; it prints a JSON object.
+That process prints a JSON object.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import sise_ort
 from sise_ort.bundle import Bundle, bundle_digest
 from sise_ort.errors import BundleError, SiseError, first_line
 from sise_ort.runtime.limits import Limits
@@ -22,6 +24,9 @@ THREADS = 2
 """CPU threads of the process."""
 BASE = 2 << 30
 """Bytes that the process may take besides eight times the bundle's files, unless the limits say otherwise."""
+
+BEGIN = "import sys; sys.path[:] = [*filter(None, sys.path), sys.argv[1]]; from sise_ort.runtime.trial import main; main()"
+"""What the process runs: nothing from the working folder, which may hold modules of the bundle's maker."""
 
 
 def require_harmless(bundle: Bundle, limits: Limits) -> None:
@@ -48,7 +53,7 @@ def require_harmless(bundle: Bundle, limits: Limits) -> None:
         "seconds": limits.load_seconds,
         "run": limits.run_seconds,
     }
-    words = [sys.executable, "-m", "sise_ort.runtime.trial"]
+    words = [sys.executable, "-c", BEGIN, str(Path(sise_ort.__file__).parent.parent)]
     try:
         done = subprocess.run(
             words, input=json.dumps(asked).encode(), capture_output=True, timeout=limits.load_seconds
@@ -132,7 +137,3 @@ def main() -> None:
     except Exception as failed:  # noqa: BLE001 - whatever it is, the bundle is refused
         error = f"{type(failed).__name__}: {first_line(failed)}"
     print(json.dumps({"error": error}))
-
-
-if __name__ == "__main__":
-    main()

@@ -237,3 +237,15 @@ def test_untrusted(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (["explain", str(tiny_bundle), "x.png"], ["bench", str(tiny_bundle)]):
         result = CliRunner().invoke(main, [*words, "--untrusted"])
         assert result.exit_code == 1 and "tried" in result.output
+
+
+def test_the_trial_runs_nothing_from_the_working_folder(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who unpacks a stranger's archive and tries its bundle there does not import the stranger's modules."""
+    bundle = tiny_bundle.absolute()
+    for name in ("msgspec", "numpy", "json", "sise_ort"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    sise_ort.load(bundle, "cpu", trusted=False).close()
+    assert not (tmp_path / "ran").exists()
