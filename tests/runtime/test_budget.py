@@ -318,6 +318,20 @@ def test_an_accident_is_forgotten(
     assert masks[0] == 0 and masks[1] > 8
 
 
+@pytest.mark.parametrize("kind", ["draw", "check", "mask"])
+def test_accidents_in_a_row_are_forgotten(
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What is left out for lack of time is not measured again, so that its times must not be believed for ever."""
+    fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
+    watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
+    for seconds in (0.0, *[60.0] * 8):
+        fresh.model.pace.note(kind, seconds)
+    budget = Budget(deadline=0.2, tolerance=1e-9)
+    masks = [masks_of(run_with(fresh, frame, budget, watch)) for _ in range(12)]
+    assert masks[0] == 0 and masks[-1] > 8
+
+
 def test_warm_up(explainer: sise_ort.Explainer) -> None:
     fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
     assert fresh.model.pace.cautious("mask", -1.0) == fresh.model.pace.cautious("finish", -1.0) == -1.0

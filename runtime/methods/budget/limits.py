@@ -145,5 +145,6 @@ class Allowance:
         self._pace.note(kind, max(self.now() - began - less, 0.0) / self._questions)
 
     def retry(self) -> None:
-        """Doubt the longest time of a mask: it left no time to score any, so that it is not measured again."""
-        self._pace.forget("mask")
+        """Doubt the longest times of what was left out for lack of time, and is not measured again by this call."""
+        for kind in ("mask", "draw", "check"):
+            self._pace.forget(kind)
