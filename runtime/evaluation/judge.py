@@ -13,6 +13,7 @@ from sise_ort import metrics
 from sise_ort.explanation import Explanation
 from sise_ort.readouts import Outputs, Question
 from sise_ort.runtime.maps import gaussian_matrix
+from sise_ort.runtime.methods.scoring import require_finite_answers
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
@@ -148,7 +149,9 @@ class Judge:
         return metrics.area_under_curve(np.concatenate(found))
 
     def _psi(self, scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self.question.value(Outputs(scores, confidence))
+        found = self.question.value(Outputs(scores, confidence))
+        require_finite_answers(found)
+        return found
 
 
 def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from sise_ort.bundle import bundle_digest
 from sise_ort.datasets.dataset import Dataset, Problem, Sample
 from sise_ort.errors import ParameterError, option
 from sise_ort.runtime.evaluation.plan import Plan, bounded
-from sise_ort.runtime.evaluation.samples import Selection, dataset_digest, fingerprint, select
+from sise_ort.runtime.evaluation.samples import Selection, changed, dataset_digest, fingerprint, select
 from sise_ort.runtime.evaluation.store import DATABASE, GALLERY, Row, Store
 from sise_ort.runtime.evaluation.tables import write_tables
 from sise_ort.runtime.evaluation.work import Task, sample_files
@@ -174,7 +174,11 @@ class _Run:
         """Do what is still to be done, keep it, write the tables; returns what a user should know."""
         tasks = self.tasks(store)
         conditions = _conditions(self.explainer, self.plan, workers)
+        before = store.files()
         for number, outcome in enumerate(outcomes(self.explainer, self.plan, tasks, workers, conditions), 1):
+            if outcome.rows and changed(before.get(outcome.sample), outcome.files):
+                outcome.rows.clear()
+                outcome.report("its files have changed since other methods were evaluated on it")
             store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
             if progress is not None:
                 progress(number, len(tasks))

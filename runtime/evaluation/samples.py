@@ -143,6 +143,11 @@ def fingerprint(path: Path, known: Sequence[Any] = ()) -> list[Any]:
         return [-1, 0, ""]
 
 
+def changed(before: Sequence[Sequence[Any]] | None, now: Sequence[Sequence[Any]]) -> bool:
+    """Whether files have another content than before, by their fingerprints; False where there was no before."""
+    return before is not None and [own[2] for own in before] != [own[2] for own in now]
+
+
 def size_of(path: Path) -> int:
     """Return the size of a file in bytes, -1 where there is none."""
     try:

@@ -26,7 +26,7 @@ import sise_ort
 from sise_ort import metrics
 from sise_ort.cli.main import main
 from sise_ort.datasets import open_dataset
-from sise_ort.errors import DatasetError
+from sise_ort.errors import DatasetError, FrameError, ParameterError
 from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise, workers
 from sise_ort.runtime.evaluation import summary as summary_module
 from sise_ort.runtime.evaluation.judge import Judge, blurred
@@ -682,3 +682,44 @@ def test_judging_needs_no_truth(tiny_bundle: Path, frame: Any) -> None:
     found = judge.judge(result)
     assert all(math.isnan(found[name]) == METRICS[name].truth for name in METRICS)
     assert found["tied"] == metrics.tied_share(result.heatmap)
+
+
+@pytest.mark.parametrize("names", [("insertion",), ("deletion",), ("drop",)])
+def test_answers_that_are_no_numbers(
+    tiny_bundle: Path, frame: Any, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """A network that answers masked pictures with NaN is named as the cause, not sise-ort."""
+    explainer = sise_ort.load(tiny_bundle, provider="cpu")
+    model, result = explainer.model, explainer.explain(frame, 0)
+    judge = Judge(model, model.upload(frame), 0, None, names, 5)
+    for phase in ("predict", "score"):
+        found = getattr(model, phase)
+        monkeypatch.setattr(
+            model, phase, lambda *inputs, found=found: [np.full_like(a, np.nan) for a in found(*inputs)]
+        )
+    with pytest.raises(FrameError, match="NaN or infinite"):
+        judge.judge(result)
+
+
+def test_a_picture_that_changes_while_the_evaluation_runs(
+    tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Rows of one sample are of the same picture, or there are none."""
+    root = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    data = open_dataset("folder", root)
+
+    def plan(method: str) -> Plan:
+        return Plan(str(tiny_bundle), variants([method]), ("drop",), provider="cpu")
+
+    first = evaluate(plan("gradcam"), data, tmp_path / "out")
+    late = first.samples[-1].name
+
+    def change(done: int, _: int) -> None:
+        if done == 1:
+            cv2.imwrite(str(root / late), np.full((48, 64, 3), 128, np.uint8))
+
+    second = evaluate(plan("gradcam++"), data, tmp_path / "out", progress=change)
+    assert {row["sample"] for row in second.rows} == {row["sample"] for row in first.rows} - {late}
+    assert any(f"{late}: its files have changed" in str(problem) for problem in second.problems)
+    with pytest.raises(ParameterError, match="has changed since"):
+        evaluate(plan("gradcam"), data, tmp_path / "out")
