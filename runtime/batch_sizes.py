@@ -90,10 +90,10 @@ def measure(
     found: dict[int, list[float]] = {}
     for turn in range(rounds + 1):  # the first warms up
         for size in [s for s in wanted if turn == 0 or s in found]:
-            model.resize(size)
-            pick = Pick(image, maps, np.arange(model.batch_size) % channels)
-            began = clock()
             try:
+                model.resize(size)
+                pick = Pick(image, maps, np.arange(model.batch_size) % channels)
+                began = clock()
                 model.score_maps([pick])
             except OutOfMemoryError:
                 if size == min(wanted):

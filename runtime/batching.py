@@ -96,7 +96,10 @@ class Batching:
         self.resize(size)
 
     def resize(self, size: int) -> None:
-        """Make the tensors anew for batches of another size; 1 where the bundle takes no more."""
+        """Make the tensors anew for batches of another size; 1 where the bundle takes no more.
+
+        Where the device has no memory for them, the old ones stay.
+        """
         spec = self._manifest.input
         size = spec.batch or size
         height, width = spec.height, spec.width
@@ -104,9 +107,9 @@ class Batching:
         def empty(*shape: int) -> Tensor:
             return self._provider.tensor(np.zeros((size, *shape), np.float32))
 
-        self.masks = empty(1, height, width)
-        self.masked = empty(spec.channels, height, width)
-        self.answers = {name: empty(self._manifest.head.classes) for name in ("scores", "confidence")}
+        masks, masked = empty(1, height, width), empty(spec.channels, height, width)
+        answers = {name: empty(self._manifest.head.classes) for name in ("scores", "confidence")}
+        self.masks, self.masked, self.answers = masks, masked, answers
         self.recording += 1
         self.size = size
 

@@ -168,3 +168,38 @@ def test_command(tiny_bundle: Path) -> None:
     record = json.loads(result.stdout)
     assert record["batch_size"] == sise_ort.load(tiny_bundle, provider="cpu").model.batch_size
     assert set(record["milliseconds"]) == {"1", "2", "4", "8", "16", "32"}
+
+
+def test_without_memory_for_another_size_the_old_one_stays(
+    tiny_bundle: Path, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=8)
+    model, made = explainer.model, []
+    expected, tensor = explainer.explain(frame).heatmap, model.provider.tensor
+
+    def full(array: Any) -> Any:
+        if made:
+            raise OutOfMemoryError("no memory left")
+        made.append(array)
+        return tensor(array)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.provider, "tensor", full)
+        with pytest.raises(OutOfMemoryError):
+            model.resize(4)
+    np.testing.assert_array_equal(explainer.explain(frame).heatmap, expected)
+
+
+def test_sizes_whose_tensors_do_not_fit_are_left_out(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = BundleModel(tiny_bundle, "cpu")
+    tensor = model.provider.tensor
+
+    def full(array: Any) -> Any:
+        if len(array) > 4:
+            raise OutOfMemoryError("no memory left")
+        return tensor(array)
+
+    monkeypatch.setattr(model.provider, "tensor", full)
+    assert list(measure(model, (1, 4, 8), rounds=2).seconds) == [1, 4] and model.batch_size in (1, 4)
