@@ -236,11 +236,10 @@ def _open(
             session = ort.InferenceSession(graph.content, options, providers=chain, enable_fallback=0)
     except Exception as error:
         if late():
-            raise BundleError(
-                f"opening {graph.phase}.onnx took more than {seconds:g} s and was stopped; "
-                "limits=Limits(load_seconds=…) allows more"
-            ) from error
+            raise _opened_too_late(graph, seconds) from error
         raise _not_opened(graph, name, error) from error
+    if late():  # it could not be stopped
+        raise _opened_too_late(graph, seconds)
     used = session.get_providers()
     if used[0] != spec.onnxruntime:
         library = missing_library(name)
@@ -278,6 +277,12 @@ def _session_options(graph: Graph, threads: int, name: str) -> Any:
 def _cancel(options: Any) -> None:
     if hasattr(options, "set_load_cancellation_flag"):  # the oldest cannot be stopped
         options.set_load_cancellation_flag(True)
+
+
+def _opened_too_late(graph: Graph, seconds: float) -> BundleError:
+    return BundleError(
+        f"opening {graph.phase}.onnx took more than {seconds:g} s; limits=Limits(load_seconds=…) allows more"
+    )
 
 
 def _not_opened(graph: Graph, name: str, error: Exception) -> BundleError | ProviderError:

@@ -14,7 +14,7 @@ import pytest
 
 import sise_ort
 from sise_ort.bundle import read_bundle
-from sise_ort.errors import OutputError, ParameterError
+from sise_ort.errors import BundleError, OutputError, ParameterError
 from sise_ort.runtime import batch_sizes, cache, limits
 from sise_ort.runtime.batch_sizes import Curve, measured_batch_size, remember
 from sise_ort.runtime.fitting import largest_batch
@@ -115,3 +115,23 @@ def test_the_cache_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("SISE_ORT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / "sise-ort"
+
+
+def test_an_opening_that_cannot_be_stopped_ends_in_an_error(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with constants that onnxruntime folds: it succeeds, but too late."""
+    from sise_ort.runtime.providers import provider
+
+    cancelled = threading.Event()
+    opened = provider.ort.InferenceSession
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        session = opened(*arguments, **options)
+        assert cancelled.wait(60)
+        return session
+
+    monkeypatch.setattr(provider, "_cancel", lambda _: cancelled.set())
+    monkeypatch.setattr(provider.ort, "InferenceSession", slow)
+    with pytest.raises(BundleError, match=r"took more than 0\.01 s"):
+        sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(load_seconds=0.01))
