@@ -200,9 +200,14 @@ def _held_folder(parent: Path) -> tuple[Path, int]:
             number = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # another export took it for a leftover
             continue
-        with contextlib.suppress(OSError):  # some network file systems refuse
+        taken = False
+        try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if folder.exists():
+        except BlockingIOError:  # another export is removing it as a leftover
+            taken = True
+        except OSError:  # some network file systems know no locks
+            pass
+        if not taken and folder.exists():
             return folder, number
         os.close(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -231,3 +232,21 @@ def test_kills_between_any_two_steps(tiny_bundle: Path, tmp_path: Path, home: Pa
         with folder_in_the_making(home / "m.sise"):
             pass
         assert [p.name for p in home.iterdir()] == ["m.sise"]
+
+
+def test_a_folder_that_another_export_is_removing_is_not_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made and not yet locked when the other one took it for a leftover."""
+    lock, refused = fcntl.flock, []
+
+    def held_by_another(number: int, operation: int) -> None:
+        folder = Path(f"/proc/self/fd/{number}").readlink()
+        if folder.suffix == ".making" and not refused:
+            refused.append(folder)
+            raise BlockingIOError(errno.EAGAIN, "held")
+        lock(number, operation)
+
+    monkeypatch.setattr(writing.fcntl, "flock", held_by_another)
+    with folder_in_the_making(home / "m.sise") as folder:
+        assert refused and folder != refused[0] and folder.exists()
