@@ -1,4 +1,4 @@
-"""All that is to be known about a GPU, in one command: placement, parity with the CPU, every figure, torch beside it.
+"""Checks and measures a GPU in one command: placement, parity with the CPU, every figure, torch beside it.
 
     python benchmarks/gpu.py                                  # torchvision's ResNet-50 with random weights; needs torch
     python benchmarks/gpu.py model.sise half.sise             # bundles that are there already

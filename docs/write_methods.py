@@ -32,11 +32,11 @@ def page() -> str:
         "explainer.methods  # those that this bundle has the graphs for",
         "```",
         "",
-        "All run on ONNX Runtime and NumPy alone. The base bundle has the graphs for some; the others name the graph that "
-        "`export --with` must add. Gradients are those of the class score (logit) *z_c*; SISE on a softmax head takes the "
+        "All run on ONNX Runtime and NumPy alone. Under *needs* stands the graph that `export --with` must add; – means that "
+        "every bundle has the graphs. Gradients are those of the class score (logit) *z_c*; SISE on a softmax head takes the "
         "probability's. Ψ is the class's confidence, *I* the picture as the network sees it, *A_k* feature map *k*. Heat "
-        "maps lie in [0, 1], 1 where the evidence is strongest; where there is none, the map is 0 and the notes say so. Which "
-        "to trust at which price, measured: [results.md](results.md); on your own network and pictures: `sise-ort evaluate`.",
+        "maps lie in [0, 1], 1 where the evidence is strongest; where there is none, the map is 0 and the notes say so. "
+        "[results.md](results.md) compares quality and price; `sise-ort evaluate` does so on your own network and pictures.",
         "",
         "| method | `--method` | needs | price |",
         "|---|---|---|---|",

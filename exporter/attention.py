@@ -1,4 +1,4 @@
-"""What mixes all places of the picture, by which transformers and MLP-Mixers are told from CNNs.
+"""Finds operators that mix all places of the picture; networks with them (transformers, MLP-Mixers) are refused.
 
 Refused are products of place by place (self-attention), learned layers over places (mixers) and d × d summaries over
 all places that are multiplied with places again without a softmax between (linear attention). Accepted are d × d

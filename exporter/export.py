@@ -100,7 +100,7 @@ class Plan:
 
 
 def load_network(source: Any, weights: str | Path | None = None, **options: Any) -> Network:
-    """Everything up to the choice of blocks.
+    """Load a network and clean it: all steps before the choice of blocks.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def list_layers(
     chosen : list of Candidate
         Those that an export would take.
     problem : GradientError or None
-        Why it could not.
+        Why an export could not take them.
     """
     asked = Options.of(options)
     network = _load(source, weights, asked)
@@ -173,7 +173,7 @@ def export_bundle(
     weights : str or Path, optional
         For PyTorch: "DEFAULT", "NONE" or a file with a state dict.
     force : bool
-        Overwrite an existing bundle.
+        Replace an existing bundle.
     report : callable
         Called with a sentence at each step, and with what a user should know.
     **options
@@ -183,13 +183,13 @@ def export_bundle(
     Returns
     -------
     Manifest
-        What was written.
+        Manifest of the bundle that was written.
 
     Raises
     ------
     ExportError
-        Also as SourceError, NoBlocksError or GradientError. Nothing is left behind then, and an existing bundle stays as
-        it was.
+        The source cannot be exported; SourceError, NoBlocksError and GradientError are kinds of it. Nothing is left
+        behind, and an existing bundle stays as it was.
     ParameterError, OutputError
     """
     asked = Options.of(options)

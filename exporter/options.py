@@ -1,4 +1,4 @@
-"""Export options in four groups, checked and completed: what the user said, else what the source knows, else the default."""
+"""Export options in four groups, checked; what the user leaves out comes from the source, else from the defaults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ G = TypeVar("G")
 
 
 def check_choice(name: str, value: Any) -> str:
-    """The value, if the option has it among its choices.
+    """Return the value if it is among the option's choices.
 
     Raises
     ------
@@ -49,12 +49,12 @@ def check_choice(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Input:
-    """From a camera's frame to the network's input.
+    """How a frame becomes the network's input.
 
     Attributes
     ----------
     input_size : int, str or (int, int), optional
-        N, "HxW" or (H, W), where the model leaves it open.
+        Size of the network's input, N, "HxW" or (H, W), where the model leaves it open.
     color : str, optional
         Channel order that the network wants: "rgb", "bgr" or "gray". None takes gray for one input channel, else rgb.
     normalize : str, optional
@@ -193,7 +193,7 @@ class Outputs:
     head : str
         What turns class scores into confidences: "auto" (read off the graph), "softmax", "sigmoid" or "none".
     classes : int, optional
-        Number of classes, where a torchvision or timm network was trained for other ones.
+        Number of classes of a torchvision or timm network; None takes that of the published network.
     labels : sequence of str, or path, optional
         Class names, or a file with one a line (or a JSON list).
     """
@@ -247,7 +247,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Lowered:
-    """In which precision masks are scored.
+    """Number format in which masks are scored.
 
     Attributes
     ----------

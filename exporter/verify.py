@@ -1,4 +1,4 @@
-"""Before an export is done: the bundle must answer as the source model does."""
+"""Checks, before an export ends, that the bundle answers as the source model does."""
 
 from __future__ import annotations
 

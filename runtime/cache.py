@@ -1,4 +1,4 @@
-"""What is worth keeping between runs on one machine: a folder that may be deleted at any time, and what it depends on."""
+"""The cache folder: what is kept between runs on one machine, and may be deleted at any time."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Explainer:
     provider : str
         The execution provider in use, "cpu", "cuda" or "tensorrt".
     notes : tuple of str
-        What was chosen or assumed on loading.
+        What was chosen or assumed when the bundle was loaded; they stand in every result.
 
     Notes
     -----
@@ -85,8 +85,8 @@ class Explainer:
         notes = []
         if self.manifest.head.assumed:
             notes.append(
-                f"head: {self.manifest.head.words}: the model's outputs are taken for class scores, which its file does not "
-                "say; a multi-label network is exported with the head sigmoid, one of other values with the head none"
+                f"head: {self.manifest.head.words}: the model's outputs are taken for class scores, since its file does not "
+                "say what they are; export a multi-label network with head sigmoid, and other values with head none"
             )
         if self.manifest.input.batch is not None:
             notes.append("masks are scored one at a time: the source file fixes its batch to 1")
@@ -213,7 +213,7 @@ class Explainer:
         return results if asked.several else results[0]
 
     def warm_up(self, method: str | Method = DEFAULT) -> None:
-        """Run everything that a method needs a few times, so that the first deadline is kept, too.
+        """Run all that a method needs a few times, so that the first deadline can be kept, too.
 
         The first runs of a session are slower than all others, and how long a mask takes is not known before them.
 
@@ -240,7 +240,7 @@ class Explainer:
         progress: Progress | None = None,
         **parameters: Any,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
-        """Explain many pictures, in their order; masks of several pictures share their batches.
+        """Explain many pictures, in their order; masks of several pictures share batches.
 
         The next picture is read while the present one is explained. Without a budget, SISE fills every batch, across
         blocks and pictures, so that a picture with few masks does not pay for a batch of its own; its result comes when
@@ -334,7 +334,7 @@ class Explainer:
     def prepare(
         self, frame: Any, *, color: str = "rgb", levels: Range = None
     ) -> tuple[NDArray[Any], Placement]:
-        """A frame as the graphs take it, [H, W, C], and how it lies on the original.
+        """Bring a frame to the network's size, and say how it lies on the original.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Whether a bundle's batches fit into this machine, and what loading leaves behind."""
+"""Checks whether a bundle's batches fit into this machine's memory, and returns what loading took."""
 
 from __future__ import annotations
 

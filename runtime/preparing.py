@@ -1,4 +1,4 @@
-"""Pictures and the questions about them, made ready for the graphs one ahead of the picture that is explained."""
+"""Prepares frames and questions for the graphs, one picture ahead of the one that is explained."""
 
 from __future__ import annotations
 

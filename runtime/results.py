@@ -1,4 +1,4 @@
-"""From a method's answers to what the user holds."""
+"""Turns a method's answers into explanations."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Explanation:
     target : int
         Index of the explained class.
     label : str
-        Its name.
+        Name of the explained class.
     confidence : float
         Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
     method : str
@@ -55,7 +55,7 @@ class Explanation:
     notes : tuple of str
         What was assumed, skipped or chosen, also in reading the frame.
     source : str
-        The picture's path; empty for what is no file.
+        The picture's path; empty where the frame was not a file.
     head : str
         Kind of head, in words.
     layers : tuple of Layer
@@ -63,15 +63,15 @@ class Explanation:
     scores : float32 [classes]
         Raw class scores.
     model : mapping
-        What bundle and runtime say about themselves.
+        Name and digest of the bundle, provider, version of onnxruntime, batch size.
     frame : array [H0, W0, 1 or 3]
         The frame as it was read, gray or RGB; it shares no memory with the caller's.
     placement : Placement
         How network and frame lie on each other.
     levels : (float, float) or None
-        Pixel values that were taken as 0 and 255, where they were others.
+        Pixel values of black and white; None where they are 0 and 255.
     default_method : bool
-        The method is the one meant where none is named: captions and file names leave it out.
+        Whether the method is the default one; captions and file names then leave it out.
     """
 
     heatmap: NDArray[np.float32]
@@ -190,13 +190,13 @@ class Explanation:
         return name if self.default_method else f"{name}-{self.method}"
 
     def identity(self) -> list[Any]:
-        """Say what the explanation is of.
+        """List what the explanation is about: picture, class, method and bundle.
 
         Returns
         -------
         list
-            Picture, levels, class, method, parameters and bundle as plain values. Two explanations of the same have
-            equal identities; a later one may replace an earlier one's files.
+            Picture, levels, class, method, parameters and bundle as plain values. A later
+            explanation with an equal identity may replace an earlier one's files.
         """
         picture: Any = os.path.realpath(self.source) if self.source else None
         if picture is None:

@@ -84,7 +84,7 @@ def intersection_over_union(heatmap: Map, truth: Map, share: float = 0.2) -> flo
 
 
 def bbox_share(heatmap: Map, truth: Map) -> float:
-    """Bbox, the share of a heat map's N highest pixels that lie on the truth, N its number of pixels.
+    """Bbox, the share of a heat map's N highest pixels that lie on the truth of N pixels.
 
     Parameters
     ----------

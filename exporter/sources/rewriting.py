@@ -1,4 +1,4 @@
-"""Operators that opset 20 does not have, or that no longer mean there what they did, in operators that it has."""
+"""Rewrites operators that opset 20 lacks or gives another meaning, by operators of opset 20."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors whose first axis is not the pictures', because one of many parts is taken from it next.
+"""Keeps the pictures on the first axis where a transposed tensor is cut into parts (queries, keys, values).
 
 Attention is often written as one product for queries, keys and values, reshaped to [n, places, 3, heads, d], transposed
 to [3, n, heads, places, d] and unbound. Gradients need the pictures in front: each part is taken first, then transposed.

@@ -1,4 +1,4 @@
-"""Evaluating: what is still to be done, and what is kept of it."""
+"""Runs an evaluation: finds what is still to be done, and keeps every outcome."""
 
 from __future__ import annotations
 

@@ -167,8 +167,10 @@ class Search:
 
 
 def area_loss(mask: Array, area: float) -> tuple[float, Array]:
-    """Mean squared difference of the sorted mask from one that is 1 on `area` of its pixels and 0 on the others, and
-    its gradient; pixels that are equal at the border between the two are treated alike."""
+    """Mean squared difference of the sorted mask from a hard one that shows `area` of the pixels, and its gradient.
+
+    Equal pixels at the border between 1 and 0 are treated alike.
+    """
     flat = mask.ravel()
     zeros = int(flat.size * (1 - area))
     level = np.partition(flat, zeros)[zeros]
@@ -213,18 +215,17 @@ def loss_and_gradients(
 
 @dataclass(frozen=True)
 class ExtremalPerturbation(Method):
-    """The smooth mask that shows a given share of the picture, blurs the rest and excites the class most, found by
-    gradient descent.
+    """The smooth mask of a given area that excites the class most while the rest of the picture is blurred.
 
-    Every second step looks at the mirrored picture, as the authors do. The class score reached through each mask is
+    The mask is found by gradient descent. Every second step looks at the mirrored picture, as the authors do. The class score reached through each mask is
     reported.
 
     Parameters
     ----------
     areas : tuple of float
-        Shares of the picture; the masks of several are averaged.
+        Shares of the picture that the masks show; with several, the masks are averaged.
     iterations : int
-        Steps of the descent.
+        Number of steps of the descent.
     """
 
     name = "extremal-perturbation"

@@ -57,7 +57,7 @@ class GradCam(Method):
     Parameters
     ----------
     block : int
-        Counted from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last.
     """
 
     name = "gradcam"
@@ -92,13 +92,14 @@ class GradCam(Method):
 
 @dataclass(frozen=True)
 class GradCamPlusPlus(GradCam):
-    """As Grad-CAM, with weights w_k = Σ a · max(0, g) that count every location where a map speaks for the class, a =
-    1 / (2 + g · Σ A_k).
+    """max(0, Σ_k w_k A_k) of one block, w_k = Σ a · max(0, g), a = 1 / (2 + g · Σ A_k), g the gradient at a place.
+
+    Unlike Grad-CAM's mean gradients, these weights count every place where a map speaks for the class.
 
     Parameters
     ----------
     block : int
-        Counted from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last.
     """
 
     name = "gradcam++"

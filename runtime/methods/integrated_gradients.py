@@ -62,8 +62,10 @@ def integrate(
     steps: int,
     call: Call,
 ) -> Integrated:
-    """(x - x') ⊙ ∫ ∂z_c/∂I (x' + a(x - x')) da over [0, 1], by Gauss and Legendre's rule with `steps` nodes, in the
-    question's sense."""
+    """(x - x') ⊙ ∫ ∂z_c/∂I (x' + a(x - x')) da over [0, 1], in the question's sense.
+
+    The integral is taken by Gauss-Legendre quadrature with `steps` nodes.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     apart = x - baseline
     total = np.zeros(x.shape[1:])
@@ -82,17 +84,17 @@ def integrate(
 
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """(I - I') ⊙ ∫ ∂z_c/∂I along the straight line from a baseline I' to the picture, summed over channels; the positive
-    part (what speaks for the class) is the heat map.
+    """max(0, Σ over channels of (I - I') ⊙ ∫ ∂z_c/∂I), the integral taken from a baseline I' straight to the picture.
 
-    The completeness error is reported, and said in the notes where it is large: then more steps are needed.
+    The positive part is what speaks for the class. The completeness error is reported; where it is large, a note asks for
+    more steps.
 
     Parameters
     ----------
     steps : int
-        Gradients along the line, at Gauss and Legendre's nodes.
+        Number of gradients along the line, at the nodes of Gauss-Legendre quadrature.
     baseline : str
-        "black", "gray", "white" or "mean".
+        Picture that the line begins at: "black", "gray", "white" or "mean" (the mean colour).
     """
 
     name = "integrated-gradients"

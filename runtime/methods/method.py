@@ -25,7 +25,7 @@ M = TypeVar("M", bound="Method")
 
 
 def parameter(default: Any, *, symbol: str = "", always: bool = False) -> Any:
-    """A method's field with more than a default.
+    """Declare a parameter of a method: its default, and how tables show it.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class Method:
     ) -> Iterator[Attributions | FrameError]:
         """Answer for many pictures, in order; a picture that cannot be explained gives its error.
 
-        One after the other here; a method whose pictures can share batches has its own.
+        Pictures are explained one after the other; a method whose pictures can share batches overrides this.
         """
         for picture in pictures:
             own = replace(call, started=call.clock() - picture.seconds)
@@ -216,7 +216,7 @@ class Method:
     def timed(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        """As `explain`, with seconds also where the method measures none."""
+        """Explain, and time the whole where the method reports no times of its own."""
         began = time.perf_counter()
         found = self.explain(model, image, questions, call)
         return found if found.timings else replace(found, timings={"explain": time.perf_counter() - began})

@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rise(Method):
-    """Σ_i Ψ(I ⊙ M_i) · M_i over random masks, scaled to [0, 1] by its own minimum and maximum (the paper's map has no
-    zero of its own).
+    """Σ_i Ψ(I ⊙ M_i) · M_i over random masks M_i, scaled to [0, 1].
+
+    The sum is scaled by its own minimum and maximum, since the paper's map has no zero of its own.
 
     Parameters
     ----------
     masks : int
         Number of random masks.
     cells : int
-        Cells of the masks' grid, in each direction.
+        Number of grid cells of a mask, in each direction.
     probability : float
         Chance that a cell is shown.
     seed : int
-        Seed of the masks.
+        Seed of the random masks.
     """
 
     name = "rise"

@@ -31,7 +31,7 @@ class ScoreCam(Method):
     Parameters
     ----------
     block : int
-        Counted from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last.
     """
 
     name = "scorecam"

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sise(Method):
-    """Feature maps of every block whose pooled gradient speaks for the class become masks; each is scored by the
-    confidence that it leaves; per block, masks are added with their scores, and blocks are fused from shallow to deep.
+    """Fusion of masks from feature maps, weighted by the network's confidence when it sees the picture through each.
+
+    In every block, the feature maps whose pooled gradient speaks for the class become masks. The network scores the
+    picture through each mask. Per block, masks are added with their scores as weights; blocks are fused from shallow to
+    deep.
 
     Parameters
     ----------
@@ -56,11 +59,11 @@ class Sise(Method):
 
     @property
     def heading(self) -> str:
-        """As `Method.heading`; Ada-SISE by its own title."""
+        """Title and parameters as in `Method.heading`; Ada-SISE has a title of its own."""
         return "Ada-SISE" if self == Sise("adaptive") else super().heading
 
     def rehearsal(self, model: BundleModel) -> Method:
-        """Two batches of masks, chosen and predicted: what a deadline needs to know of the times."""
+        """SISE with a budget of two batches, which times all steps that a deadline must estimate."""
         return replace(self, budget=Budget(passes=2 * model.batch_size))
 
     def explain(
@@ -85,7 +88,7 @@ class Sise(Method):
     def explain_many(
         self, model: BundleModel, pictures: Iterable[Picture], call: Call
     ) -> Iterator[Attributions | FrameError]:
-        """Answer for many pictures, whose masks share their batches; within a budget one picture after the other."""
+        """Answer for many pictures, whose masks share batches; with a budget, one picture after the other."""
         if self.budget.limited:
             yield from super().explain_many(model, pictures, call)
             return

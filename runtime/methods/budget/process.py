@@ -131,8 +131,10 @@ class MaskProcess:
 
 
 def _lengths(count: int) -> NDArray[np.float64]:
-    """Quantiles, in the middle of `count` equal shares, of the length of a Gaussian vector in 3 dimensions (Maxwell's
-    distribution, erf(r / √2) - √(2 / π) r exp(-r² / 2))."""
+    """Quantiles of Maxwell's distribution in the middle of `count` equal shares.
+
+    It is the distribution of the length r of a Gaussian vector in 3 dimensions: erf(r / √2) - √(2 / π) r exp(-r² / 2).
+    """
     r = np.linspace(0, 8, 801)
     below = [erf(x) for x in r / 2**0.5] - (2 / np.pi) ** 0.5 * r * np.exp(-r * r / 2)
     return np.interp((np.arange(count) + 0.5) / count, below, r)
