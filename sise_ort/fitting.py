@@ -5,6 +5,7 @@ OpenCV is imported only for resizing; a frame of network size needs NumPy alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Fit, InputSpec
 from sise_ort.errors import FrameError
+
+MOST_SCALED = 1 << 26
+"""Pixels that a frame may be scaled to as a whole before its middle is cut out; larger than any network's picture."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def fit_frame(frame: NDArray[Any], spec: InputSpec, fit: Fit) -> tuple[NDArray[A
         scale = max(fit.resize[0] / size[0], fit.resize[1] / size[1])
         scaled = (max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1]))
         top, left = (scaled[0] - target[0]) // 2, (scaled[1] - target[1]) // 2
-        fitted = resize(frame, scaled)[top : top + target[0], left : left + target[1]]
+        fitted = _scaled_window(frame, scaled, (top, left), target)
         rows, columns = size[0] / scaled[0], size[1] / scaled[1]
         seen = (top * rows, (top + target[0]) * rows, left * columns, (left + target[1]) * columns)
         return np.ascontiguousarray(fitted), Placement(size, seen, full)
@@ -98,6 +102,29 @@ def fit_frame(frame: NDArray[Any], spec: InputSpec, fit: Fit) -> tuple[NDArray[A
     fitted[:] = fit.border
     fitted[top : top + scaled[0], left : left + scaled[1]] = resize(frame, scaled)
     return fitted, Placement(size, whole, (top, top + scaled[0], left, left + scaled[1]))
+
+
+def _scaled_window(
+    frame: NDArray[Any], scaled: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]
+) -> NDArray[Any]:
+    """A window of a frame that is scaled as a whole, or, where that takes too much memory, in the window's surroundings.
+
+    A strip of 10,000 × 1 pixels would become one of 2,560,000 × 256. Where surroundings are scaled alone, the window
+    lies within half a pixel of the network's picture.
+    """
+    top, left = corner
+    if scaled[0] * scaled[1] > MOST_SCALED:
+        parts = []
+        for side in (0, 1):
+            scale = scaled[side] / frame.shape[side]
+            start = max(math.floor(corner[side] / scale) - 2, 0)
+            end = min(math.ceil((corner[side] + target[side]) / scale) + 2, frame.shape[side])
+            length = max(round((end - start) * scale), target[side])
+            place = min(max(round(corner[side] - start * scale), 0), length - target[side])
+            parts.append((start, end, length, place))
+        (y0, y1, height, top), (x0, x1, width, left) = parts
+        frame, scaled = frame[y0:y1, x0:x1], (height, width)
+    return resize(frame, scaled)[top : top + target[0], left : left + target[1]]
 
 
 def place_back(heatmap: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:

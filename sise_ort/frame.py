@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from io import BytesIO
@@ -108,7 +109,7 @@ def _read(source: Any, color: str, wanted: Levels | None) -> Frame:
         path = Path(source)
         return _from_file(read_bytes(path), f"picture '{path}'", str(path), wanted)
     if isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.ndim == 1):
-        return _from_file(read_stream(BytesIO(source), "the picture"), "the picture", "", wanted)
+        return _from_file(read_stream(BytesIO(bytes(source)), "the picture"), "the picture", "", wanted)
     if hasattr(source, "read") and not hasattr(source, "__array__"):
         return _from_file(read_stream(source, "the open file"), "the open file", "", wanted)
     if _is_pil(source):
@@ -162,10 +163,14 @@ def _from_pil(image: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
     notes: list[str] = []
     check_size((image.size[1], image.size[0]), "the picture")
     try:
+        image.load()  # before its orientation is asked for: Pillow turns TIFF files itself in loading
         orientation = image.getexif().get(274, 1)
         if getattr(image, "n_frames", 1) > 1:
             notes.append(f"picture {image.tell() + 1} of {image.n_frames} in the file is explained")
-        clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+        clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
+            image.mode in ("1", "L", "P", "RGB")
+            and "transparency" in image.info  # others would be cut to 8 bits
+        )
         if clear:
             image = image.convert("RGBA")
         elif image.mode in ("1", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
@@ -215,11 +220,20 @@ def _check_range(pixels: NDArray[Any], name: str) -> None:
     least, most = float(pixels.min()), float(pixels.max())
     if least < 0 or most > 255:
         raise FrameError(
-            f"{name} has values from {least:g} to {most:g}; 0 to 255 is needed. Say which values are black and white: "
-            f"{option('levels', [-1, 1])}"
+            f"{name} has values from {least:g} to {most:g}; 0 to 255 is needed. Say which values are black and white, "
+            f"such as {option('levels', _likely_range(least, most))}"
         )
     if 0 < most <= 1:
         raise FrameError(
             f"{name} has values from {least:g} to {most:g}; 0 to 255 is needed. If they are 0 to 1, pass "
-            f"{option('levels', 1)}"
+            f"{option('levels', 1)}; if the picture is as dark as that, {option('levels', 255)}"
         )
+
+
+def _likely_range(least: float, most: float) -> int | list[int]:
+    """An example of levels that floating-point pixels fit into."""
+    if least >= 0:
+        return next((white for white in (4095, 65535) if most <= white), math.ceil(most))
+    if least >= -1 and most <= 1:
+        return [-1, 1]
+    return [math.floor(least), math.ceil(most)]

@@ -66,6 +66,12 @@ def decode(data: bytes, name: str) -> Decoded:
         notes.append(f"the {header.format} file holds {header.further}: its first picture is explained")
     if picture.ndim == 2:
         picture = picture[:, :, None]
+    if header.clear >= 0 and picture.shape[2] == 1 and (clear := picture == header.clear).any():
+        if picture.dtype != np.uint8:
+            raise FrameError(f"{name} has transparent {picture.dtype} pixels; put it on a background first")
+        opacity = np.where(clear, np.uint8(0), np.uint8(255))
+        picture, note = on_white(np.concatenate([np.repeat(picture, 3, axis=2), opacity], axis=2))
+        picture, notes = picture[:, :, :1], [*notes, note]
     if picture.shape[2] == 4:
         if picture.dtype == np.uint8:
             picture, note = on_white(picture, header.premultiplied)

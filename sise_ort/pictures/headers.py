@@ -40,6 +40,8 @@ class Header:
         The pixel value of white where the file declares it (PNM), 0 where it does not.
     premultiplied : bool
         Colours are decoded multiplied by their opacity already (TIFF).
+    clear : int
+        The gray value, as decoded, that is transparent (PNG); -1 where there is none.
     """
 
     format: str
@@ -49,6 +51,7 @@ class Header:
     further: str = ""
     highest: int = 0
     premultiplied: bool = False
+    clear: int = -1
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -107,7 +110,8 @@ def _orientation(exif: bytes) -> int:
 
 def _png(data: bytes, name: str) -> Header:
     width, height = _numbers(">II", data, 16)
-    orientation, further, place, kind = 1, "", 8, b""
+    bits, color = data[24], data[25]
+    orientation, further, clear, place, kind = 1, "", -1, 8, b""
     while kind != b"IEND":  # whatever stands behind it is not part of the picture
         (length,) = _numbers(">I", data, place)
         kind = data[place + 4 : place + 8]
@@ -122,10 +126,13 @@ def _png(data: bytes, name: str) -> Header:
                 )
         elif kind == b"eXIf":
             orientation = _orientation(data[place + 8 : end - 4])
+        elif kind == b"tRNS" and color == 0:
+            (value,) = _numbers(">H", data, place + 8)
+            clear = value * 255 // (2**bits - 1) if bits < 8 else value
         elif kind == b"acTL" and _numbers(">I", data, place + 8)[0] > 1:
             further = "an animation"
         place = end
-    return Header("PNG", width, height, orientation, further)
+    return Header("PNG", width, height, orientation, further, clear=clear)
 
 
 # JPEG -----------------------------------------------------------------------------------------------
@@ -209,6 +216,11 @@ def _tiff(data: bytes, name: str) -> Header:
             raise FrameError(f"{name} has tiles of {tags[side]} pixels; scale it down first")
     if tags.get(277, 1) > MOST_CHANNELS:
         raise FrameError(f"{name} has {tags[277]} channels; 1 to {MOST_CHANNELS} can be read")
+    if tags.get(258, 1) > 8 and tags.get(262, 1) not in (1, 2):  # decoded as if they were gray or RGB
+        kind = {0: "white as 0", 3: "a palette", 5: "CMYK"}.get(tags[262], f"colours of kind {tags[262]}")
+        raise FrameError(
+            f"{name} is a TIFF file of {tags[258]} bits with {kind}, which cannot be read: save it as gray or RGB"
+        )
     if 338 in tags and tags.get(277) == 2:
         raise FrameError(f"{name} is gray with transparency, which is not read from TIFF: save it as PNG")
     alpha = 338 in tags

@@ -80,15 +80,27 @@ def read_stream(stream: Any, name: str) -> bytes:
         It gives text, fails, is empty or larger than 1 GiB.
     """
     try:
-        data = stream.read(MAX_BYTES + 1)
+        parts, count = [], 0
+        while count <= MAX_BYTES:  # unbuffered pipes and sockets give what has come so far
+            part = _checked(stream.read(MAX_BYTES + 1 - count), name)
+            if not part:
+                break
+            parts.append(part)
+            count += len(part)
     except (OSError, ValueError) as error:
+        if isinstance(error, FrameError):
+            raise
         raise FrameError(f"{name} cannot be read: {error}") from error
-    if isinstance(data, str):
+    _check_bytes(count, name)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _checked(part: Any, name: str) -> bytes:
+    if isinstance(part, str):
         raise FrameError(f'{name} was opened as text: open it with mode "rb"')
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise FrameError(f"{name} gives {type(data).__name__} where bytes are needed")
-    _check_bytes(len(data), name)
-    return bytes(data)
+    if not isinstance(part, (bytes, bytearray, memoryview)):
+        raise FrameError(f"{name} gives {type(part).__name__} where bytes are needed")
+    return bytes(part)
 
 
 def _check_bytes(count: int, name: str) -> None:

@@ -89,3 +89,29 @@ def test_enlarging_is_linear(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(
         resize(small, (10, 12)), cv2.resize(small, (12, 10), interpolation=cv2.INTER_LINEAR)
     )
+
+
+@pytest.mark.parametrize("size", [(30_000, 1), (1, 4_000_000)])
+def test_crop_of_a_line_takes_little_memory(size: tuple[int, int]) -> None:
+    """Scaled as a whole, these would have 2 and 10,000 billion pixels."""
+    line = np.arange(max(size)) * 255.0 / max(size)  # brightness tells the place
+    frame = np.repeat(line.astype(np.float32).reshape(*size, 1), 3, axis=2)
+    spec = InputSpec(224, 224, 3, "float32")
+    fitted, placement = fit_frame(frame, spec, Fit("crop", (256, 256)))
+    assert fitted.shape == (224, 224, 3)
+    np.testing.assert_allclose(fitted, 127.5, atol=255 / max(size) * 2)
+    top, bottom, left, right = placement.frame
+    assert ((top + bottom) / 2, (left + right) / 2) == pytest.approx((size[0] / 2, size[1] / 2), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(500, 3), (40, 1000), (3, 170)])
+def test_crop_of_surroundings_is_crop_of_the_whole(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, columns = np.indices(size)
+    frame = (40 * np.sin(rows / 5) + 40 * np.cos(columns / 7) + 128).astype(np.float32)[:, :, None]
+    spec, fit = InputSpec(224, 224, 1, "float32"), Fit("crop", (256, 256))
+    whole, _ = fit_frame(frame, spec, fit)
+    monkeypatch.setattr("sise_ort.fitting.MOST_SCALED", 0)
+    part, _ = fit_frame(frame, spec, fit)
+    assert np.abs(part - whole).max() < 1

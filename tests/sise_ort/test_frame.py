@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
 import zlib
 from collections.abc import Callable
-from io import BytesIO, StringIO
+from io import BytesIO, RawIOBase, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,7 @@ def test_one_picture_in_every_form(tmp_path: Path) -> None:
         data,
         bytearray(data),
         memoryview(data),
+        memoryview(np.repeat(np.frombuffer(data, np.uint8), 2).tobytes())[::2],
         BytesIO(data),
         COLOR,
         COLOR.tolist(),
@@ -128,6 +132,104 @@ def test_orientation_holds_for_every_kind(mode: str, form: str, orientation: int
     np.testing.assert_array_equal(again, expected)
 
 
+def test_tiff_is_turned_once_before_it_is_loaded() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    with Image.open(BytesIO(pil(Image.fromarray(COLOR), "TIFF", exif=exif))) as image:
+        found = read_frame(image)
+    np.testing.assert_array_equal(found, np.rot90(COLOR, -1))
+
+
+def tiff(values: Any, kind: int) -> bytes:
+    """A TIFF file of gray values, whose photometric interpretation is `kind`."""
+    height, width = values.shape
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 8 * values.itemsize),
+        (259, 1),
+        (262, kind),
+        (273, 8),
+        (277, 1),
+    ]
+    tags += [(278, height), (279, values.nbytes)]
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = struct.pack("<4sI", b"II*\0", 8 + values.nbytes) + values.tobytes()
+    return start + struct.pack("<H", len(tags)) + listed + struct.pack("<I", 0)
+
+
+def test_tiff_with_white_as_0_is_never_read_as_its_negative() -> None:
+    gray = COLOR[:, :, 0]
+    np.testing.assert_array_equal(read_frame(tiff(gray, 0))[:, :, 0], 255 - gray)
+    deep = gray.astype("<u2") * 257
+    np.testing.assert_array_equal(read_frame(tiff(deep, 1), levels=65535)[:, :, 0], gray)
+    with pytest.raises(FrameError, match="a TIFF file of 16 bits with white as 0"):
+        read_frame(tiff(deep, 0), levels=65535)
+
+
+def png(values: Any, bits: int, clear: int) -> bytes:
+    """A gray PNG file with a transparent value."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(
+        ">IIBBBBB", values.shape[1] * 8 // bits * values.itemsize, len(values), bits, 0, 0, 0, 0
+    )
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [
+            chunk(b"IHDR", head),
+            chunk(b"tRNS", struct.pack(">H", clear)),
+            chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+def test_the_transparent_value_of_a_gray_png_is_put_on_white() -> None:
+    gray = COLOR[:, :, 0] // 16
+    found = read(png(gray, 8, 3))
+    np.testing.assert_array_equal(found.pixels[:, :, 0], np.where(gray == 3, 255, gray))
+    assert found.notes[0].startswith("transparent pixels (")
+    assert read(png(gray, 8, 77)).notes == ()
+    halves = (gray[:, ::2] << 4) | gray[:, 1::2]  # 4 bits a pixel
+    np.testing.assert_array_equal(read_frame(png(halves, 4, 3))[:, :, 0], np.where(gray == 3, 255, gray * 17))
+
+
+def test_pil_pictures_of_16_bits_are_not_cut_to_8() -> None:
+    deep = COLOR[:, :, 0].astype(">u2") * 257
+    data = png(deep, 16, 7)
+    for source in (data, Image.open(BytesIO(data))):
+        np.testing.assert_array_equal(read_frame(source, levels=65535)[:, :, 0], COLOR[:, :, 0])
+    with pytest.raises(FrameError, match="transparent uint16 pixels"):
+        read_frame(png(deep, 16, int(deep[0, 0])), levels=65535)
+
+
+def test_unbuffered_pipes_are_read_to_their_end() -> None:
+    data = encoded(COLOR)
+
+    class Pipe(RawIOBase):
+        rest = data
+
+        def read(self, size: int = -1) -> bytes:
+            part, self.rest = self.rest[:100], self.rest[100:]
+            return part
+
+    np.testing.assert_array_equal(read_frame(Pipe()), COLOR[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "way_out"),
+    [(-1, 1, "[-1, 1]"), (0, 4000, "4095"), (0, 60_000, "65535"), (-2.2, 2.7, "[-3, 3]"), (0, 7e4, "70000")],
+)
+def test_the_way_out_for_other_ranges_works(low: float, high: float, way_out: str) -> None:
+    frame = np.linspace(low, high, 12, dtype=np.float32).reshape(3, 4)
+    with pytest.raises(FrameError, match=re.escape(f"levels={way_out}") + "$"):
+        read(frame)
+    assert "cut" not in read(frame, levels=json.loads(way_out)).notes[0]
+
+
 def test_transparent_pixels_are_put_on_white() -> None:
     alpha = np.full((20, 30), 255, np.uint8)
     alpha[:5] = np.arange(30) * 8
@@ -175,9 +277,12 @@ def test_pil_images_in_the_middle_of_a_file() -> None:
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (COLOR / 255, r"values from 0 to 1; 0 to 255 is needed. If they are 0 to 1, pass levels=1$"),
+        (
+            COLOR / 255,
+            r"values from 0 to 1; 0 to 255 is needed. If they are 0 to 1, pass levels=1; .*levels=255$",
+        ),
         (COLOR.astype(np.float32) / 256, "values from 0 to 0.996"),
-        (COLOR.astype(np.float32) - 1, r"values from -1 to 254; .*levels=\[-1, 1\]"),
+        (COLOR.astype(np.float32) - 1, r"values from -1 to 254; .*levels=\[-1, 254\]"),
         (COLOR.astype(np.float32) * 2, "values from 0 to 510"),
         (COLOR.astype(np.uint16) * 16, r"uint16 pixels from 0 to 4080; .*levels=4095 \(12 bits"),
         (COLOR.astype(np.int64), "int64 pixels from 0 to 255"),
