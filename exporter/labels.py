@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ def read_labels(
         where = f" in '{labels}'"
         names = _from_file(Path(labels))
     else:
+        if isinstance(labels, (Mapping, Set, bytes)):  # keys, or no order at all
+            raise ExportError(
+                f"the labels are a {type(labels).__name__}; a list of names in the order of the classes is needed, or a file"
+            )
         try:
             names = [str(name) for name in labels]
         except TypeError as error:

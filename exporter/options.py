@@ -7,6 +7,7 @@ import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -207,11 +208,13 @@ class Outputs:
         check_choice("head", self.head)
         if self.output is not None and not isinstance(self.output, str):
             raise ParameterError(f"{option('output')} is {self.output!r}; it must be a name")
-        whole = isinstance(self.classes, int) and not isinstance(self.classes, bool)
+        whole = isinstance(self.classes, Integral) and not isinstance(self.classes, bool)
         if self.classes is not None and not (whole and 1 <= self.classes <= MOST_CLASSES):
             raise ParameterError(
                 f"{option('classes')} is {self.classes!r}; it must be a whole number from 1 to {MOST_CLASSES:,}"
             )
+        if self.classes is not None:
+            object.__setattr__(self, "classes", int(self.classes))  # NumPy's integers, too
 
 
 @dataclass(frozen=True)
@@ -344,7 +347,11 @@ def _require_pixel_units(mean: tuple[float, ...], std: tuple[float, ...]) -> Non
     """
     small = min(std) < 1
     if small or (max(mean) <= 1 and min(mean) >= 0 and max(mean) > 0):
-        scaled = [[round(255 * v, 3) for v in values] for values in (mean, std)]
+        in_units = max(map(abs, mean)) <= 1, max(std) <= 1  # each by itself: one of them may be right
+        scaled = [
+            [round(255 * v, 3) if times else v for v in values]
+            for values, times in zip((mean, std), in_units, strict=True)
+        ]
         raise ParameterError(
             f"{option('mean')} {mean} and {option('std')} {std} are in units of 0 to 1; pixel units of 0 to 255 are needed: "
             f"{option('mean', scaled[0])} {option('std', scaled[1])}"

@@ -58,11 +58,14 @@ def load_source(
                 f"a PyTorch module does not tell its picture's size: pass {option('input_size')} N, or height and width"
             )
         _refuse("a module", weights=weights, classes=classes, output=output)
-        return torch_model.from_module(source, type(source).__name__, input_size, channels=channels)
+        source_net = torch_model.own_copy(source)
+        return torch_model.from_module(source_net, type(source).__name__, input_size, channels=channels)
     text = str(source)
     path = Path(source)
     is_name = isinstance(source, str) and re.fullmatch(r"[\w.:-]{1,200}", text) and path.suffix != ".onnx"
-    is_file = not (is_name and text.partition(":")[1]) and regular_file(path, "model file") is not None
+    is_file = (  # beside a folder of its name, resnet50 is still a name
+        ":" not in text and path.is_file() if is_name else regular_file(path, "model file") is not None
+    )
     if path.suffix in (".pt", ".pth", ".safetensors"):
         raise SourceError(
             f"'{text}' holds weights, not a network: name the network, such as resnet50 or package.module:factory, and pass "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import hashlib
 import importlib
@@ -245,6 +246,28 @@ def from_module(
 
     facts = {**(origin or {"kind": "torch", "module": type(net).__name__}), "torch": torch.__version__}
     return Source(name, model, reference, facts, defaults or {}, labels, size, words=f"the network '{name}'")
+
+
+def own_copy(net: nn.Module) -> nn.Module:
+    """A module that can be set to evaluation in float32 on the CPU without changing the caller's.
+
+    Raises
+    ------
+    SourceError
+        It would have to be copied, and cannot be.
+    """
+    tensors = [*net.parameters(), *net.buffers()]
+    ready = all(
+        t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point()) for t in tensors
+    )
+    if ready and not any(module.training for module in net.modules()):
+        return net
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:  # tensors inside a graph, locks, open files…
+        raise SourceError(
+            f"the module cannot be copied ({first_line(error)}); pass it as net.eval().float().cpu()"
+        ) from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -38,6 +38,8 @@ from sise_ort.errors import ExportError, OutputError, ParameterError, SourceErro
         ({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, r"mean=\[123.675, 116.28, 103.53\] std=\[58.395"),
         ({"mean": 0, "std": 0.5}, "units of 0 to 1"),
         ({"mean": 0.5, "std": 1}, "units of 0 to 1"),
+        ({"mean": 0.5, "std": 255}, r"mean=\[127.5, 127.5, 127.5\] std=\[255.0, 255.0, 255.0\]$"),
+        ({"mean": 127.5, "std": 0.5}, r"mean=\[127.5, 127.5, 127.5\] std=\[127.5, 127.5, 127.5\]$"),
         ({"mean": "1,2,3", "std": 1}, "mean= is '1,2,3'; numbers are needed"),
         ({"normalize": "tf", "layers": 3}, "layers= is 3; a list of names is needed"),
         ({"normalize": "tf", "classes": True}, "classes= is True; it must be a whole number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,13 @@ def test_files_that_are_refused(tmp_path: Path, name: str, content: bytes, words
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ExportError, match=words):
         read_labels(tmp_path / name, 3, ())
+
+
+@pytest.mark.parametrize("labels", [{0: "a", 1: "b"}, {"a": 0, "b": 1}, {"a", "b"}, b"ab"])
+def test_what_has_no_order_of_names_is_refused(labels: Any) -> None:
+    """Hugging Face's id2label would give classes called 0 and 1, a set another order in each process."""
+    with pytest.raises(ExportError, match="a list of names in the order of the classes is needed"):
+        read_labels(labels, 2, ())
 
 
 def test_pipes_and_huge_files(tmp_path: Path) -> None:

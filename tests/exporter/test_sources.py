@@ -19,7 +19,9 @@ from torch import nn
 
 import sise_ort
 from sise_ort.errors import ExportError, SourceError
+from sise_ort.exporter.options import Outputs
 from sise_ort.exporter.sources import torch_model
+from sise_ort.exporter.sources.choose import load_source
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 22, 23, 24])
@@ -147,6 +149,25 @@ def test_factory_with_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 class Trap:
     def __reduce__(self) -> Any:
         return (print, ("this code ran",))
+
+
+def test_the_callers_module_stays_as_it_is(tmp_path: Path) -> None:
+    net = small_net().double().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    sise_ort.export(net, tmp_path / "t.sise", input_size=32, normalize="tf")
+    assert all(module.training for module in net.modules())
+    assert {t.dtype for t in net.parameters()} == {torch.float64}
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_folder_of_the_models_name_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    source = load_source("resnet18", weights="NONE", classes=np.int64(3), input_size=(64, 64))
+    assert source.name == "resnet18"
+    assert Outputs(classes=np.int64(3)).classes == 3  # type: ignore[arg-type]
 
 
 def test_checkpoints_never_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
