@@ -291,7 +291,11 @@ class Explainer:
                 if isinstance(prepared, FrameError):
                     waiting.append(prepared)
                     continue
-                asked = self._ask(prepared, target)
+                try:
+                    asked = self._ask(prepared, target)
+                except FrameError as error:
+                    waiting.append(error)
+                    continue
                 waiting.append(asked)
                 if asked.questions:
                     method.require(self.manifest, asked.questions)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.errors import FrameError
 from sise_ort.formulas import resampling
 from sise_ort.formulas.numpy_ops import NumpyOps
 
@@ -16,7 +17,17 @@ NO_EVIDENCE = "there is no evidence for the class: the heat map is zero"
 def to_heatmap(
     values: NDArray[np.floating], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """The positive part of a map [h, w], upsampled to `size`, with its maximum at 1; and a note where there is none."""
+    """The positive part of a map [h, w], upsampled to `size`, with its maximum at 1; and a note where there is none.
+
+    Raises
+    ------
+    FrameError
+        A value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise FrameError(
+            "the network's feature maps or gradients for this frame give a map with NaN or infinity"
+        )
     wide = upsample(np.maximum(values, 0.0).astype(np.float64), size)
     peak = float(wide.max())
     if peak <= 0:

@@ -131,10 +131,7 @@ class BundleModel:
     def _run(
         self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
-        """Run a phase once, when it is this thread's turn; see `Session.run`.
-
-        Runs of several threads take turns, so that they need no more memory than those of one.
-        """
+        """Run a phase once, when it is this thread's turn: no two runs need memory at once; see `Session.run`."""
         with self.turns:
             return self._session(phase).run(inputs, fetch=fetch, keep=keep)
 
@@ -286,8 +283,9 @@ class BundleModel:
         return scores, confidence
 
     def whole(self, image: Tensor) -> NDArray[np.float32]:
-        """Scores [classes] of the whole picture."""
+        """Scores [classes] of the whole picture; FrameError where one is not finite."""
         scores: NDArray[np.float32] = self.predict(self.network_input(image))[0][0]
+        require_finite("predict", scores)
         return scores
 
     def network_input(self, image: Tensor) -> NDArray[np.float32]:

@@ -258,6 +258,7 @@ class ExtremalPerturbation(Method):
     ) -> Attributions:
         x = model.network_input(image)
         scores = model.predict(x)[0][0]
+        require_finite(scores)
         masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
         answers = []
         for question in questions:

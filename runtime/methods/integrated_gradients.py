@@ -118,6 +118,7 @@ class IntegratedGradients(Method):
         start = baseline_input(model, self.baseline)
         x = model.network_input(image)
         scores = model.predict(x)[0][0]
+        require_finite(scores)
         answers = []
         for question in questions:
             known = question.known(scores)

@@ -15,6 +15,7 @@ import pytest
 
 import sise_ort
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError
+from sise_ort.runtime.maps import to_heatmap
 
 
 @pytest.fixture
@@ -221,3 +222,29 @@ def test_a_buffer_that_is_used_again(
 
     for frame, result in zip(frames, explainer.explain_many(camera(), mu=0.5), strict=True):
         np.testing.assert_array_equal(result.frame, frame)
+
+
+def test_scores_that_are_no_numbers_are_no_empty_answer(
+    sigmoid_bundle: Path, frames: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN is over 0.5 in no class: "positive" would say that there is nothing to explain; and no confidence is NaN."""
+    explainer = sise_ort.load(sigmoid_bundle, provider="cpu")
+    model, predict, calls = explainer.model, explainer.model.predict, itertools.count()
+
+    def second_is_nan(inputs: Any) -> Any:
+        factor = np.float32(np.nan if next(calls) == 1 else 1)
+        return tuple(answer * factor for answer in predict(inputs))
+
+    monkeypatch.setattr(model, "predict", second_is_nan)
+    first, second, third = explainer.explain_many(frames[:3], "positive", mu=0.5, errors="return")
+    assert isinstance(first, list) and isinstance(second, FrameError) and isinstance(third, list)
+    for method in ({"method": "rise", "masks": 5}, {}):
+        calls = itertools.count(1)
+        with pytest.raises(FrameError, match="NaN or infinite"):
+            explainer.explain(frames[0], 1 if method else "positive", **method)
+
+
+def test_maps_that_are_no_numbers() -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(FrameError, match="NaN or infinity"):
+            to_heatmap(np.array([[0.0, value], [1.0, 2.0]]), (4, 4))
