@@ -8,7 +8,16 @@ from importlib import metadata
 import click
 
 PACKAGES = {
-    "runtime": ("numpy", "opencv-python-headless", "click", "rich", "msgspec", "platformdirs", "jinja2"),
+    "runtime": (
+        "numpy",
+        "opencv-python-headless",
+        "click",
+        "rich",
+        "msgspec",
+        "platformdirs",
+        "jinja2",
+        "simplejpeg",
+    ),
     "ONNX Runtime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
     "export": ("onnx", "onnx-ir"),
     "torch": ("torch", "torchvision", "onnxscript"),
@@ -74,8 +83,8 @@ def clashes(versions: dict[str, str]) -> list[str]:
     found = [name for name in PACKAGES["ONNX Runtime"] if name in versions]
     if len(found) < 2:
         return []
-    extras = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu", "onnxruntime-openvino": "openvino"}
-    choices = " or ".join(f"pip install 'sise-ort[{extras[name]}]'" for name in found)
+    extras = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}  # there is no extra for the others
+    choices = " or ".join(f"pip install 'sise-ort[{extras[name]}]'" for name in found if name in extras)
     number = "both" if len(found) == 2 else "all"
     return [
         f"{' and '.join(found)} are {number} installed and overwrite each other's files. "

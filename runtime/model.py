@@ -72,9 +72,7 @@ class BundleModel:
         trusted: bool = True,
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
-            raise ParameterError(
-                f"{option('limits')} is {limits!r}; it must be a Limits of sise_ort.runtime.limits"
-            )
+            raise ParameterError(f"{option('limits')} is {limits!r}; it must be a sise_ort.Limits")
         if not isinstance(trusted, bool):
             raise ParameterError(f"{option('trusted')} is {trusted!r}; it must be True or False")
         limits = limits or Limits()

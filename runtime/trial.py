@@ -107,7 +107,7 @@ def run_once(bundle: Bundle, limits: Limits) -> None:
 
 
 def _limit_memory(count: int) -> None:
-    """Let this process allocate so many bytes and no more, where the system can."""
+    """Limit the bytes that this process may allocate, where the system can."""
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows

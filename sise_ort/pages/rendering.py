@@ -51,7 +51,7 @@ class Section:
 def render(template: str, **values: Any) -> bytes:
     """Render a page.
 
-    Texts among the values may come from strangers' files: markup is escaped, control characters and lone surrogates
+    Texts among the values may come from files of people you do not know: markup is escaped, control characters and lone surrogates
     are shown as escapes.
 
     Parameters
