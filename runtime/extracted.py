@@ -58,7 +58,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Sketch:
-    """Some feature maps' masks at a glance (see sketch.onnx), M of all blocks in one row.
+    """Masks averaged over a coarse grid (see sketch.onnx); the M masks of all blocks stand in one row.
 
     Attributes
     ----------

@@ -42,8 +42,10 @@ def upsample(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.
 
 
 def gaussian_matrix(length: int, sigma: float) -> NDArray[np.float64]:
-    """Gaussian smoothing along one axis as a matrix [length, length]: the kernel is cut at ⌈4σ⌉ and sums to 1; what
-    lies outside the picture is 0."""
+    """Gaussian smoothing along one axis as a matrix [length, length].
+
+    The kernel is cut at ⌈4σ⌉ and sums to 1; places outside the picture count as 0.
+    """
     if sigma <= 0:
         return np.eye(length)
     width = math.ceil(4 * sigma)

@@ -100,7 +100,7 @@ class BundleModel:
 
     @property
     def batch_size(self) -> int:
-        """Masks scored at once."""
+        """Number of masks scored at once."""
         return self._batching.size
 
     def resize(self, batch_size: int) -> None:
@@ -234,7 +234,7 @@ class BundleModel:
         wanted: Sequence[NDArray[np.int64]],
         pooled_gradients: NDArray[np.float32],
     ) -> Sketch:
-        """The masks of some maps at a glance.
+        """Average the masks of some maps over a coarse grid, for a budget.
 
         Parameters
         ----------

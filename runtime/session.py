@@ -230,7 +230,7 @@ class Session:
             )
 
     def _translated(self, error: Exception) -> SiseError:
-        """What onnxruntime's error is in our terms."""
+        """Translate an error of onnxruntime into one of ours."""
         words = str(error).lower()
         if isinstance(error, MemoryError) or any(part in words for part in OUT_OF_MEMORY):
             return OutOfMemoryError(f"no memory left on {self._device}: {first_line(error)}")

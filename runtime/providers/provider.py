@@ -299,8 +299,10 @@ def _not_opened(graph: Graph, name: str, error: Exception) -> BundleError | Prov
 
 @cache
 def _share_arena() -> None:
-    """Give this process's CPU sessions one arena: they run in turn, so that what one of them is done with serves the
-    next."""
+    """Give all CPU sessions of this process one arena of memory.
+
+    They run in turn, so that the memory that one has finished with serves the next.
+    """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         ort.create_and_register_allocator(memory, None)

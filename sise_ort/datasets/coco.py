@@ -98,8 +98,10 @@ def _draw_runs(words: Mapping[str, Any], height: int, width: int) -> Truth:
 
 
 def _unpack(packed: str | bytes) -> list[int]:
-    """Counts from COCO's packed string: five bits a character, each count from the third on as the difference to the
-    one two places before."""
+    """Read run lengths from COCO's packed string.
+
+    A character holds five bits. From the fourth on, a count is stored as its difference from the count two places before.
+    """
     data = packed.encode("ascii") if isinstance(packed, str) else bytes(packed)
     counts: list[int] = []
     value = shift = 0

@@ -129,7 +129,7 @@ class Allowance:
         return self._pace.cautious("draw", 0.0) + self._questions * each
 
     def now(self) -> float:
-        """The clock."""
+        """Seconds on the clock."""
         return self._call.clock()
 
     def scored(self, masks: int, began: float) -> None:

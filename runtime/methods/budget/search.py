@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a budget bought.
+    """Result of a search within a budget.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the scored masks say of all.
+    """Prediction of all masks' values from those of the scored masks.
 
     Attributes
     ----------
