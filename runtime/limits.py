@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sise_ort.errors import ParameterError, option
+from sise_ort.errors import ParameterError, option, shown
 
 GRANULARITY = 0.5
 """Seconds between two looks at the runs in progress."""
+MOST_SECONDS, MOST_BYTES = 10**9, 1 << 62
+"""Limits beyond these, infinity for one, are none."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What loading a bundle, and each run of one of its graphs, may take.
+    """What loading a bundle, and each run of one of its graphs, may take; infinity is no limit.
 
     Parameters
     ----------
@@ -46,9 +48,18 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("load_seconds", "run_seconds", "load_memory"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-            if not (number and value > 0) and not (value is None and name == "load_memory"):
-                raise ParameterError(f"{option('limits')} has {name} {value!r}; it must be a positive number")
+            if value is None and name == "load_memory":
+                continue
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and value > 0):  # NaN is not
+                raise ParameterError(
+                    f"{option('limits')} has {name} {shown(value)}; it must be a positive number"
+                )
+            if name == "load_memory":
+                value = int(min(max(value, 1), MOST_BYTES))
+            else:
+                value = float(value) if value <= MOST_SECONDS else math.inf
+            object.__setattr__(self, name, value)
 
     @property
     def bytes(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -54,10 +55,9 @@ def require_harmless(bundle: Bundle, limits: Limits) -> None:
         "run": limits.run_seconds,
     }
     words = [sys.executable, "-c", BEGIN, str(Path(sise_ort.__file__).parent.parent)]
+    seconds = limits.load_seconds if math.isfinite(limits.load_seconds) else None
     try:
-        done = subprocess.run(
-            words, input=json.dumps(asked).encode(), capture_output=True, timeout=limits.load_seconds
-        )
+        done = subprocess.run(words, input=json.dumps(asked).encode(), capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise BundleError(
             f"bundle '{bundle.folder}': trying it took more than {limits.load_seconds:g} s; it is not opened"

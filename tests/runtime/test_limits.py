@@ -135,3 +135,18 @@ def test_an_opening_that_cannot_be_stopped_ends_in_an_error(
     monkeypatch.setattr(provider.ort, "InferenceSession", slow)
     with pytest.raises(BundleError, match=r"took more than 0\.01 s"):
         sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(load_seconds=0.01))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [{"load_memory": math.inf}, {"load_memory": 10**30}, {"load_memory": 4.5e9},
+     {"load_seconds": math.inf, "run_seconds": 10**400}, {"load_seconds": 1e300}],
+)  # fmt: skip
+def test_limits_beyond_any_bound_are_none(tiny_bundle: Path, given: Any, trusted: bool) -> None:
+    sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(**given), trusted=trusted).close()
+
+
+def test_less_than_a_byte_is_not_the_default(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="limit of memory"):
+        sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(load_memory=0.5))  # type: ignore[arg-type]
