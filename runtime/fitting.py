@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 
 from sise_ort.bundle import Manifest
-from sise_ort.errors import ParameterError, option
+from sise_ort.errors import ParameterError, option, shown
 from sise_ort.runtime.limits import memory_of_machine
 
 
@@ -16,12 +16,12 @@ def require_fitting(manifest: Manifest, batch_size: int | None) -> None:
         return
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ParameterError(
-            f"{option('batch_size')} is {batch_size!r}; it must be a whole number of at least 1"
+            f"{option('batch_size')} is {shown(batch_size)}; it must be a whole number of at least 1"
         )
     most = largest_batch(manifest)
     if batch_size > most:
         raise ParameterError(
-            f"{option('batch_size')} is {batch_size}; one input of this network takes {_bytes(manifest) / 2**20:.1f} MiB, "
+            f"{option('batch_size')} is {shown(batch_size)}; one input of this network takes {_bytes(manifest) / 2**20:.1f} MiB, "
             f"so that this machine's memory holds {most} at most"
         )
 

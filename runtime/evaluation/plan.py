@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sise_ort import __version__
-from sise_ort.errors import ParameterError, option
+from sise_ort.errors import ParameterError, option, shown
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.methods import method_named
 
@@ -158,7 +158,7 @@ def bounded(name: str, value: Any, low: int, high: int | None = None) -> int:
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
         bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ParameterError(f"{option(name)} {value!r} is not a whole number {bounds}")
+        raise ParameterError(f"{option(name)} {shown(value)} is not a whole number {bounds}")
     return int(value)
 
 

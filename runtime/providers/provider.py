@@ -26,6 +26,7 @@ from sise_ort.errors import (
     ProviderError,
     first_line,
     option,
+    shown,
 )
 from sise_ort.runtime.limits import WATCH, Limits
 from sise_ort.runtime.providers.registry import AUTOMATIC, CHOICES, SPECS
@@ -182,12 +183,14 @@ def checked_threads(threads: int | None) -> int | None:
     if threads is None:
         return None
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ParameterError(f"{option('threads')} is {threads!r}; it must be a whole number of at least 1")
+        raise ParameterError(
+            f"{option('threads')} is {shown(threads)}; it must be a whole number of at least 1"
+        )
     cores = os.cpu_count() or 1
     most = max(16, 4 * cores)
     if threads > most:
         raise ParameterError(
-            f"{option('threads')} is {threads}; this machine has {cores} cores, and {most} is the most that is taken"
+            f"{option('threads')} is {shown(threads)}; this machine has {cores} cores, and {most} is the most that is taken"
         )
     return threads
 

@@ -17,6 +17,7 @@ from sise_ort.bundle import read_bundle
 from sise_ort.errors import BundleError, OutputError, ParameterError
 from sise_ort.runtime import batch_sizes, cache, limits
 from sise_ort.runtime.batch_sizes import Curve, measured_batch_size, remember
+from sise_ort.runtime.evaluation.plan import bounded
 from sise_ort.runtime.fitting import largest_batch
 from sise_ort.runtime.limits import Watch, memory_of_machine
 from sise_ort.runtime.providers import Provider
@@ -56,6 +57,15 @@ def test_a_forked_process_has_a_watch_of_its_own() -> None:
 def test_threads_that_no_machine_has(tiny_bundle: Path, threads: Any) -> None:
     with pytest.raises(ParameterError, match=r"threads= is .*(whole number|is the most that is taken)"):
         sise_ort.load(tiny_bundle, "cpu", threads=threads)
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000)])
+def test_numbers_that_python_refuses_to_write(tiny_bundle: Path, number: int) -> None:
+    for given in ({"threads": number}, {"batch_size": number}):
+        with pytest.raises(ParameterError, match="a whole number of 16610 bits"):
+            sise_ort.load(tiny_bundle, "cpu", **given)
+    with pytest.raises(ParameterError, match="a whole number of 16610 bits"):
+        bounded("workers", number, 1, 8)
 
 
 def test_batches_that_do_not_fit(tiny_bundle: Path) -> None:
