@@ -59,7 +59,7 @@ def test_threads_that_no_machine_has(tiny_bundle: Path, threads: Any) -> None:
         sise_ort.load(tiny_bundle, "cpu", threads=threads)
 
 
-@pytest.mark.parametrize("number", [10**5000, -(10**5000)])
+@pytest.mark.parametrize("number", [10**5000, -(10**5000)], ids=["large", "negative"])
 def test_numbers_that_python_refuses_to_write(tiny_bundle: Path, number: int) -> None:
     for given in ({"threads": number}, {"batch_size": number}):
         with pytest.raises(ParameterError, match="a whole number of 16610 bits"):
