@@ -30,8 +30,8 @@ class OutputFolder:
 
     A result is a record (``NAME.json``) and the files that the record names. A name is made safe first (`file_name`)
     and then numbered (``NAME-2``, ``NAME-3``…) until nothing would be replaced but an earlier result of the same: one
-    whose record says that sise-ort wrote it, for the same identity, together with the files that would be replaced.
-    Names that differ only in upper and lower case or in their Unicode form count as one, so that the folder can be
+    whose record says that sise-ort wrote it, for the same identity, together with the files that would be replaced,
+    which are as they were written. Names that differ only in upper and lower case or in their Unicode form count as one, so that the folder can be
     copied to any system. Within one run nothing is replaced twice, and never one of its input pictures.
 
     Parameters
@@ -99,7 +99,16 @@ class OutputFolder:
             self._look()
             stem = self._free_stem(words, digest, [*files, RECORD])
             names = [stem + ending for ending in files]
-            mark = {"written_by": WRITER, "identity": digest, "files": names}
+            before = _mark(self.folder / (stem + RECORD))
+            mark = {
+                "written_by": WRITER,
+                "identity": digest,
+                "files": names,
+                "sha256": [hashlib.sha256(content).hexdigest() for content in files.values()],
+                "replaced": []
+                if before is None
+                else _digests(before, "sha256"),  # a kill may leave them in place
+            }
             text = to_json({**record, "output": mark}, indent=2) + "\n"
             contents: dict[Path, bytes | memoryview] = {self.folder / (stem + RECORD): text.encode()}
             for ending, content in files.items():
@@ -116,7 +125,7 @@ class OutputFolder:
         words, ending : str
             What the name is made of, such as ``"index"`` and ``".html"``.
         content : bytes
-            All of the file; its writer, ``"sise-ort"`` with the marks, stands in its first 4,096 bytes.
+            All of the file; ``<meta name="generator" content="sise-ort">`` stands in its first 4,096 bytes.
 
         Returns
         -------
@@ -176,6 +185,7 @@ class OutputFolder:
             and isinstance(mark.get("files"), list)
             and clashes <= {record.name, *map(str, mark["files"])}
             and all(self._replaceable(self.folder / name) for name in clashes)
+            and all(_holds(self.folder / name, mark) for name in clashes - {record.name})
         )
 
     def _replaceable(self, path: Path) -> bool:
@@ -280,9 +290,26 @@ def _mark(record: Path) -> Mapping[str, Any] | None:
     return mark if isinstance(mark, dict) and mark.get("written_by") == WRITER else None
 
 
+def _digests(mark: Mapping[str, Any], entry: str) -> list[str]:
+    found = mark.get(entry)
+    return [str(digest) for digest in found] if isinstance(found, list) else []
+
+
+def _holds(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Whether a file is as it was written; one that was edited since is no longer ours."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+    except OSError:
+        return False
+    return digest.hexdigest() in [*_digests(mark, "sha256"), *_digests(mark, "replaced")]
+
+
 def _begins_as_ours(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            return f'"{WRITER}"'.encode() in stream.read(4096)
+            return f'name="generator" content="{WRITER}"'.encode() in stream.read(4096)
     except OSError:
         return False

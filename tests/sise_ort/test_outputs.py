@@ -121,6 +121,8 @@ def test_foreign_files_stay(tmp_path: Path, ending: str, kind: str) -> None:
         lambda out: (out / "a.json").unlink(),
         lambda out: (out / "a.json").write_text((out / "a.json").read_text().replace("a.png", "z.png")),
         lambda out: (out / "A.NPY").write_text("foreign"),
+        lambda out: (out / "a.png").write_text("edited"),
+        lambda out: (out / "a.json").write_text((out / "a.json").read_text().replace('"sha256"', '"other"')),
     ],
 )  # fmt: skip
 def test_what_no_longer_looks_like_ours_stays(tmp_path: Path, change: Any) -> None:
@@ -135,6 +137,14 @@ def test_a_result_that_lost_a_file_is_made_whole(tmp_path: Path) -> None:
     save(OutputFolder(tmp_path), "a", 1)
     (tmp_path / "a.npy").unlink()
     assert save(OutputFolder(tmp_path), "a", 1, "new") == "a"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_result_whose_writing_was_cut_short_is_made_whole(tmp_path: Path) -> None:
+    save(OutputFolder(tmp_path), "a", 1, "old")
+    save(OutputFolder(tmp_path), "a", 1, "new")
+    (tmp_path / "a.npy").write_text("old")  # as a kill between two renames leaves it
+    assert save(OutputFolder(tmp_path), "a", 1, "newest") == "a"
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -166,12 +176,13 @@ def test_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:
 
 
 def test_pages(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text("<title>my shop, not sise-ort</title>")
+    shop = '<meta name="keywords" content="sise-ort"><title>my shop</title>'
+    (tmp_path / "index.html").write_text(shop)
     ours = render("demo.html", title="Strips", table=([], []), sections=[])
     for _ in range(2):
         path = OutputFolder(tmp_path).write_page("index", ".html", ours)
         assert path.name == "index-2.html" and path.read_bytes() == ours
-    assert (tmp_path / "index.html").read_text() == "<title>my shop, not sise-ort</title>"
+    assert (tmp_path / "index.html").read_text() == shop
 
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
