@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def load_timm(
         "mean": tuple(255 * m for m in facts["mean"]),
         "std": tuple(255 * s for s in facts["std"]),
         "fit": "stretch" if squash else "crop",
-        "resize": size if squash else tuple(round(length / facts["crop_pct"]) for length in size),
+        "resize": size if squash else tuple(math.floor(length / facts["crop_pct"]) for length in size),
     }
     labels = _labels(timm, net) if text == "DEFAULT" else ()
     origin = {"kind": "timm", "name": name, "weights": text, "timm": timm.__version__}

@@ -22,6 +22,7 @@ from sise_ort.errors import ExportError, SourceError
 from sise_ort.exporter.options import Outputs
 from sise_ort.exporter.sources import torch_model
 from sise_ort.exporter.sources.choose import load_source
+from sise_ort.exporter.sources.timm_model import load_timm
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 22, 23, 24])
@@ -275,6 +276,17 @@ def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"timm:lcnet_050 cannot be loaded \(no route to host\).*https://huggingface.co/timm/lcnet_050.*weights=",
     ):
         sise_ort.export("timm:lcnet_050")
+
+
+def test_timm_pictures_are_scaled_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_model.torchvision_package()
+    timm: Any = importlib.import_module("timm")
+    monkeypatch.setattr(torch_model, "from_module", lambda *source, **options: options["defaults"])
+    defaults: Any = load_timm("resnet18", "NONE")
+    config = timm.data.resolve_data_config(model=timm.create_model("resnet18"))
+    assert config["crop_pct"] == 0.95
+    size = timm.data.create_transform(**config).transforms[0].size
+    assert defaults["resize"] == (size, size)  # 235 of 235.8
 
 
 def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
