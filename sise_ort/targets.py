@@ -69,7 +69,8 @@ def question(manifest: Manifest, target: Target) -> Question:
         raise TargetError(f"label {shown(label)} names the classes {places}: pass the index ({INDEX})")
     if not labels:
         raise TargetError(
-            f"label {shown(label)} is unknown: the bundle has no labels (export --labels FILE); pass an index ({INDEX})"
+            f"label {shown(label)} is unknown: the bundle has no labels; pass an index ({INDEX}), or export "
+            f"it again with {option('labels')} the file of names"
         )
     close = difflib.get_close_matches(label[:LONGEST_LABEL], labels, n=3)
     hint = f"; did you mean {', '.join(map(shown, close))}?" if close else f"; there are {len(labels)} labels"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
-from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, shown
+from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, option, shown
 from sise_ort.readouts import Question
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Method:
         if cls.graph and not manifest.has(cls.graph):
             raise BundleError(
                 f"method {cls.name} needs {cls.graph}.onnx, which the bundle '{manifest.name}' lacks: export it "
-                f"again with --with {cls.graph.replace('_', '-')}"
+                f"again with {option('graphs', [cls.graph.replace('_', '-')])}"
             )
         if not cls.signed and any(q.absent for q in questions):
             raise TargetError(f"method {cls.name} takes absolute values: it cannot explain a class's absence")

@@ -268,7 +268,7 @@ def test_methods_whose_graph_is_missing_say_how_to_get_it(tiny_bundle: Path, fra
         ("fullgrad", "full-gradient"),
         ("extremal-perturbation", "image-gradient"),
     ):
-        with pytest.raises(BundleError, match=f"export it again with --with {option}"):
+        with pytest.raises(BundleError, match=rf"export it again with graphs=\['{option}'\]"):
             explainer.explain(frame, method=method)
 
 
