@@ -92,6 +92,7 @@ def command(folder: str) -> None:
     out = Path(folder)
     outputs = OutputFolder(out)
     outputs.prepare()
+    _require_own(out / "steel.sise")
     say("exporting steel.onnx …")
     sise_ort.export(
         STEEL / "steel.onnx", out / "steel.sise", mean=MEAN, std=STD, labels=STEEL / "labels.txt", force=True
@@ -117,6 +118,24 @@ def _explain(explainer: Any, strip: str, drawn: list[str]) -> list[Verdict]:
     with progress_bar(strip) as progress:
         results = explainer.explain(path, "positive", progress=progress) or [explainer.explain(path)]
     return [Verdict(strip, drawn, r, _mask(strip, r.label) if r.label in drawn else None) for r in results]
+
+
+def _require_own(bundle: Path) -> None:
+    """Raise OutputError where a bundle that the demo did not export stands in its bundle's place."""
+    from sise_ort.errors import OutputError, option
+
+    try:
+        facts = json.loads((bundle / "manifest.json").read_bytes())
+        shown = facts["preprocessing"]["mean"], facts["preprocessing"]["std"], facts["origin"]["file"]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # nothing, or what the export itself refuses to replace
+        return
+    if shown != ([*MEAN], [*STD], "steel.onnx"):
+        raise OutputError(f"'{bundle}' is a bundle of your own; name another folder with {option('out')}")
 
 
 def _mask(strip: str, kind: str) -> Any:

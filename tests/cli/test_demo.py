@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
+import sise_ort
 from sise_ort.cli import demo
 from sise_ort.cli.main import main
 
@@ -33,6 +34,19 @@ def test_demo(tmp_path: Path) -> None:
                 mask = demo._mask(strip, record["label"])
                 heat = np.load(tmp_path / "out" / f"{strip}.{record['label']}.npy")
                 assert (heat * mask).sum() / heat.sum() > 3 * mask.mean()
+
+
+def test_a_bundle_of_the_users_own_stays(tmp_path: Path) -> None:
+    sise_ort.export(demo.STEEL / "steel.onnx", tmp_path / "steel.sise", mean=3, std=9)
+    before = (tmp_path / "steel.sise" / "manifest.json").read_bytes()
+    done = CliRunner().invoke(main, ["demo", "-o", str(tmp_path)])
+    assert done.exit_code == 1 and "name another folder with -o" in done.output.replace("\n", " ")
+    assert (tmp_path / "steel.sise" / "manifest.json").read_bytes() == before
+
+
+def test_a_bundle_of_the_demo_is_replaced(tmp_path: Path) -> None:
+    sise_ort.export(demo.STEEL / "steel.onnx", tmp_path / "steel.sise", mean=demo.MEAN, std=demo.STD)
+    demo._require_own(tmp_path / "steel.sise")
 
 
 def test_the_model_is_small() -> None:
