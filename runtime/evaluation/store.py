@@ -217,7 +217,8 @@ class Store:
         if not self.path.is_file():
             self._refuse_foreign_files()
             return
-        self._connect("ro")
+        # SQLite must undo a transaction without WAL, in which a writer was killed, before it reads
+        self._connect("rw" if self.path.with_name(f"{DATABASE}-journal").exists() else "ro")
         if self._is_new():
             self.close()
             if any((self.path.parent / name).exists() for name in OUTPUTS):

@@ -342,3 +342,23 @@ def test_a_read_only_folder(small_disk: Path) -> None:
         opened(small_disk / "new")
     with opened(small_disk / "out", write=False) as store:
         assert same(store.rows(), rows)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_transaction_that_a_killed_writer_left_is_undone(tmp_path: Path, write: bool) -> None:
+    """Without WAL, as while the journal's mode changes, SQLite leaves a journal that must be played back."""
+    with opened(tmp_path / "a") as store:
+        store.keep("s1", [row("s1")], [], [])
+        expected = store.rows()
+    base = sqlite3.connect(tmp_path / "a" / DATABASE, isolation_level=None)
+    base.execute("PRAGMA cache_size = 1")
+    base.execute("BEGIN IMMEDIATE")
+    for number in range(200):
+        base.execute("INSERT INTO samples VALUES (?, ?)", (f"torn{number}", "x" * 4000))
+    (tmp_path / "b").mkdir()
+    for name in (DATABASE, f"{DATABASE}-journal"):  # as a kill at this moment leaves them
+        (tmp_path / "b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
+    base.execute("ROLLBACK")
+    base.close()
+    with opened(tmp_path / "b", write=write) as store:
+        assert store.rows() == expected and list(store.files()) == ["s1"]
