@@ -50,7 +50,7 @@ DAMAGES: dict[str, Callable[[bytearray, int], None]] = {
 
 def refused(data: bytes) -> bool:
     try:
-        require_undamaged(data, check_jpeg(data, "picture"), "picture")
+        require_undamaged(data[: check_jpeg(data, "picture").scan_end], "picture")
     except FrameError:
         return True
     return False

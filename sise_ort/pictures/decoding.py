@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sise_ort.errors import FrameError
 from sise_ort.pictures.headers import Header, read_header
-from sise_ort.pictures.jpeg import check_jpeg, require_undamaged
+from sise_ort.pictures.jpeg import require_undamaged
 from sise_ort.pictures.size import check_size
 
 BACKGROUND = 255
@@ -59,7 +59,7 @@ def decode(data: bytes, name: str) -> Decoded:
     header = read_header(data, name)
     check_size((header.height, header.width), name)
     if header.format == "JPEG":
-        require_undamaged(data, check_jpeg(data, name), name)
+        require_undamaged(data[: header.coded_end], name)
     picture = _values(data, header, name) if header.highest else _by_opencv(data, header, name)
     notes = []
     if header.further:

@@ -42,6 +42,8 @@ class Header:
         Colours are decoded multiplied by their opacity already (TIFF).
     clear : int
         The gray value, as decoded, that is transparent (PNG); -1 where there is none.
+    coded_end : int
+        Where the coded data ends (JPEG); 0 for other formats.
     """
 
     format: str
@@ -52,6 +54,7 @@ class Header:
     highest: int = 0
     premultiplied: bool = False
     clear: int = -1
+    coded_end: int = 0
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -140,7 +143,7 @@ def _png(data: bytes, name: str) -> Header:
 
 def _jpeg(data: bytes, name: str) -> Header:
     found = check_jpeg(data, name)
-    return Header("JPEG", found.width, found.height, _orientation(found.exif))
+    return Header("JPEG", found.width, found.height, _orientation(found.exif), coded_end=found.scan_end)
 
 
 # BMP ------------------------------------------------------------------------------------------------

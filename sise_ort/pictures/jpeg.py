@@ -81,7 +81,7 @@ def check_jpeg(data: bytes, name: str) -> Jpeg:
             found.scan_end = place = _scan_end(data, place, name)
 
 
-def require_undamaged(data: bytes, found: Jpeg, name: str) -> None:
+def require_undamaged(data: bytes, name: str) -> None:
     """Decode the coded data once more, by libjpeg-turbo, which tells where codes do not make up the picture.
 
     OpenCV has the same decoder and drops what it tells. Changed bytes that happen to be codes of a picture, too, cannot
@@ -90,9 +90,7 @@ def require_undamaged(data: bytes, found: Jpeg, name: str) -> None:
     Parameters
     ----------
     data : bytes
-        The whole file.
-    found : Jpeg
-        What `check_jpeg` has found in it.
+        The file up to the end of its last scan's coded data.
     name : str
         What the picture is called in errors.
 
@@ -103,12 +101,13 @@ def require_undamaged(data: bytes, found: Jpeg, name: str) -> None:
     """
     import simplejpeg
 
-    whole = data[: found.scan_end] + b"\xff\xd9"
     try:
-        simplejpeg.decode_jpeg(whole, colorspace="GRAY", fastdct=True, fastupsample=True, strict=True)
+        simplejpeg.decode_jpeg(
+            data + b"\xff\xd9", colorspace="GRAY", fastdct=True, fastupsample=True, strict=True
+        )
     except ValueError as error:  # also for kinds that it does not read: OpenCV decides about these
         words = str(error)
-        if _DAMAGE.search(words) and not _only_spare_bytes(words, data[: found.scan_end]):
+        if _DAMAGE.search(words) and not _only_spare_bytes(words, data):
             raise FrameError(f"{name} is damaged: {_DAMAGE.sub('its data is corrupt', words)}") from error
 
 
