@@ -6,8 +6,10 @@ from sise_ort.runtime.methods.extremal_perturbation import ExtremalPerturbation
 from sise_ort.runtime.methods.full_grad import FullGrad
 from sise_ort.runtime.methods.grad_cam import GradCam, GradCamPlusPlus
 from sise_ort.runtime.methods.integrated_gradients import IntegratedGradients
+from sise_ort.runtime.methods.layer_cam import LayerCam
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, Picture, Progress
 from sise_ort.runtime.methods.plain_gradient import Gradient
+from sise_ort.runtime.methods.refine import Refine
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_named, method_of
 from sise_ort.runtime.methods.rise import Rise
 from sise_ort.runtime.methods.score_cam import ScoreCam
@@ -27,9 +29,11 @@ __all__ = [
     "GradCamPlusPlus",
     "Gradient",
     "IntegratedGradients",
+    "LayerCam",
     "Method",
     "Picture",
     "Progress",
+    "Refine",
     "Rise",
     "ScoreCam",
     "Sise",

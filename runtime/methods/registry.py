@@ -12,8 +12,10 @@ from sise_ort.runtime.methods.extremal_perturbation import ExtremalPerturbation
 from sise_ort.runtime.methods.full_grad import FullGrad
 from sise_ort.runtime.methods.grad_cam import GradCam, GradCamPlusPlus
 from sise_ort.runtime.methods.integrated_gradients import IntegratedGradients
+from sise_ort.runtime.methods.layer_cam import LayerCam
 from sise_ort.runtime.methods.method import Method
 from sise_ort.runtime.methods.plain_gradient import Gradient
+from sise_ort.runtime.methods.refine import Refine
 from sise_ort.runtime.methods.rise import Rise
 from sise_ort.runtime.methods.score_cam import ScoreCam
 from sise_ort.runtime.methods.sise import Sise
@@ -24,6 +26,8 @@ METHODS: dict[str, type[Method]] = {
         Sise,
         GradCam,
         GradCamPlusPlus,
+        LayerCam,
+        Refine,
         ScoreCam,
         AblationCam,
         Rise,

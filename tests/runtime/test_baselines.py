@@ -261,7 +261,7 @@ def test_every_method_takes_every_kind_of_target(tiny_all: sise_ort.Explainer, f
 
 def test_methods_whose_graph_is_missing_say_how_to_get_it(tiny_bundle: Path, frame: Any) -> None:
     explainer = sise_ort.load(tiny_bundle, provider="cpu")
-    assert explainer.methods == ("sise", "gradcam", "gradcam++", "scorecam", "rise")
+    assert explainer.methods == ("sise", "gradcam", "gradcam++", "layercam", "refine", "scorecam", "rise")
     for method, option in (
         ("ablationcam", "head"),
         ("gradient", "image-gradient"),

@@ -30,6 +30,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "sise, tolerance": {"tolerance": 0.02},
     "gradcam": {"method": "gradcam"},
     "gradcam++": {"method": "gradcam++", "block": 1},
+    "layercam": {"method": "layercam", "block": 2},
+    "refine": {"method": "refine"},
     "scorecam": {"method": "scorecam"},
     "ablationcam": {"method": "ablationcam"},
     "rise": {"method": "rise", "masks": 23},
