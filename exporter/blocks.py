@@ -1,7 +1,8 @@
 """The convolutional blocks of a network, found on the graph alone (docs/method.md, Blocks).
 
-A *bottleneck* is a tensor that every path from the image to the class scores crosses. Bottlenecks belong to
-one block while each side shrinks by a factor under 1.5 from one to the next; the block's output is its last.
+A *bottleneck* is a tensor that every path from the image to the output crosses; where outputs have places, every path
+through a deepest map (`bottlenecks`). Bottlenecks belong to one block while each side shrinks by a factor under 1.5 from
+one to the next; the block's output is its last.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import onnx_ir as ir
 
 from sise_ort.errors import ExportError, GradientError, NoBlocksError, option
 from sise_ort.exporter.attention import SELF_ATTENTION, mixings
+from sise_ort.exporter.bottlenecks import behind_layers, bottlenecks, deep_bottlenecks
 from sise_ort.exporter.gradients import nodes_between, without_rule
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
@@ -31,7 +33,6 @@ LINEAR = frozenset(
 )
 """Operators whose gradient reads no forward tensor: they may work on pictures and places in one axis, as Keras's
 Dense layers do on feature maps."""
-LEARNED = frozenset("Conv ConvTranspose Gemm MatMul".split())
 
 
 @dataclass(frozen=True)
@@ -61,38 +62,24 @@ class Candidate:
     axes: Axes = CHANNELS_FIRST
 
 
-def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
-    """The tensors that every path from the graph's input to its output crosses, shallow to deep."""
-    source, scores = graph.inputs[0], graph.outputs[0]
-    path = nodes_between(scores, [source])
-    on_path = {source} | {v for node in path for v in node.outputs}
-    left = dict.fromkeys(on_path, 0)
-    for node in path:
-        for value in node.inputs:
-            if value in left:
-                left[value] += 1
-    live, found = {source}, [source]
-    for node in path:
-        for value in node.inputs:
-            if value in left:
-                left[value] -= 1
-                if left[value] == 0:
-                    live.discard(value)
-        live.update(v for v in node.outputs if left.get(v) or v is scores)
-        if len(live) == 1:
-            found.extend(live)
-    return found
+def candidates(graph: ir.Graph, places: bool = False) -> list[Candidate]:
+    """List all bottlenecks that are feature maps, each with the reason why it cannot be a block's output.
 
+    Parameters
+    ----------
+    graph : ir.Graph
+    places : bool
+        The output has places, as a segmentation's and a detector's: `bottlenecks.deep_bottlenecks` are taken.
 
-def candidates(graph: ir.Graph) -> list[Candidate]:
-    """List all bottlenecks that are feature maps, each with the reason why it cannot be a block's output."""
+    Returns
+    -------
+    list of Candidate
+        Shallow to deep.
+    """
     result = []
     axes = feature_axes(graph)
-    learned: set[ir.Value] = set()
-    for node in graph:
-        if node.op_type in LEARNED or any(v in learned for v in node.inputs if v is not None):
-            learned.update(node.outputs)
-    for value in bottlenecks(graph):
+    learned = behind_layers(graph)
+    for value in deep_bottlenecks(graph) if places else bottlenecks(graph):
         size = feature_size(value, axes.get(value))
         if size is None:
             continue
@@ -107,8 +94,14 @@ def candidates(graph: ir.Graph) -> list[Candidate]:
     return result
 
 
-def find_blocks(graph: ir.Graph) -> list[Candidate]:
+def find_blocks(graph: ir.Graph, places: bool = False) -> list[Candidate]:
     """Find the last eligible bottleneck of every block, shallow to deep.
+
+    Parameters
+    ----------
+    graph : ir.Graph
+    places : bool
+        See `candidates`.
 
     Raises
     ------
@@ -116,7 +109,7 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
         No bottleneck is a feature map, or the network mixes all places of the picture (see `attention`).
     """
     _refuse_mixing(graph)
-    found = candidates(graph)
+    found = candidates(graph, places)
     blocks: list[list[Candidate]] = []
     for index, candidate in enumerate(found):
         before = found[index - 1] if index else candidate
@@ -126,9 +119,14 @@ def find_blocks(graph: ir.Graph) -> list[Candidate]:
         blocks[-1].append(candidate)
     chosen = [eligible[-1] for block in blocks if (eligible := [c for c in block if not c.why_not])]
     if not chosen:
+        where = (
+            "through the deepest maps before the first upsampling"
+            if places
+            else "from the image to the output"
+        )
         raise NoBlocksError(
-            "no spatial block found: no feature maps [n, channels, height, width] lie on every path from the image "
-            "to the class scores after a convolution. Name tensors yourself with "
+            "no spatial block found: no feature maps [n, channels, height, width] lie on every path "
+            f"{where} after a convolution. Name tensors yourself with "
             f"{option('layers')} (`sise-ort layers` lists them); "
             "networks without feature maps (MLPs) cannot be explained by SISE."
         )
@@ -153,15 +151,24 @@ def _refuse_mixing(graph: ir.Graph) -> None:
     )
 
 
-def choose_blocks(graph: ir.Graph, layers: Sequence[str] | None = None) -> list[Candidate]:
+def choose_blocks(
+    graph: ir.Graph, layers: Sequence[str] | None = None, places: bool = False
+) -> list[Candidate]:
     """The blocks to explain with: the rule's (docs/method.md, Blocks), or the tensors or module paths named in `layers`.
+
+    Parameters
+    ----------
+    graph : ir.Graph
+    layers : sequence of str, optional
+    places : bool
+        See `candidates`.
 
     Raises
     ------
     NoBlocksError : see `find_blocks`.
-    ExportError : a named layer is not in the graph, is no feature map, or does not lead to the scores.
+    ExportError : a named layer is not in the graph, is no feature map, or does not lead to the output.
     """
-    chosen = [_named(graph, name) for name in layers] if layers else find_blocks(graph)
+    chosen = [_named(graph, name) for name in layers] if layers else find_blocks(graph, places)
     order = {v.name: i for i, node in enumerate(graph) for v in node.outputs}
     return sorted({c.tensor: c for c in chosen}.values(), key=lambda c: order[c.tensor])
 
@@ -181,12 +188,14 @@ def _named(graph: ir.Graph, name: str) -> Candidate:
             f"{option('layers')}: '{name}' has shape {value.shape}, not [n, channels, height, width]"
         )
     if not nodes_between(graph.outputs[0], [value]):
-        raise ExportError(f"{option('layers')}: the class scores do not depend on '{name}'")
+        raise ExportError(
+            f"{option('layers')}: the output '{graph.outputs[0].name}' does not depend on '{name}'"
+        )
     return Candidate(value.name or "", module_path(value), *size, axes=axes)
 
 
 def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
-    """Check that the scores can be differentiated to the chosen blocks.
+    """Check that the first output can be differentiated to the chosen blocks.
 
     Raises
     ------
@@ -210,7 +219,7 @@ def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
 
 
 def require_rules_to_image(graph: ir.Graph) -> None:
-    """Check that the scores can be differentiated to the image itself.
+    """Check that the first output can be differentiated to the image itself.
 
     Raises
     ------
@@ -232,7 +241,7 @@ def _require_pictures_apart(graph: ir.Graph, root: ir.Value, way_out: str) -> No
         if node.op_type not in LINEAR and not merged.isdisjoint({*node.inputs, *node.outputs}):
             raise GradientError(
                 f"{describe(node)} works on a tensor whose first axis is not the pictures' alone; the gradients of "
-                f"several classes would mix there; {way_out}"
+                f"several questions would mix there; {way_out}"
             )
 
 

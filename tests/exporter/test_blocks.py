@@ -8,7 +8,8 @@ import pytest
 from gradcheck import graph_of
 
 from sise_ort.errors import NoBlocksError
-from sise_ort.exporter.blocks import bottlenecks, candidates, choose_blocks, find_blocks, module_path
+from sise_ort.exporter.blocks import candidates, choose_blocks, find_blocks, module_path
+from sise_ort.exporter.bottlenecks import bottlenecks
 
 HEAD = "g = GlobalAveragePool({0})\n y = Flatten(g)"
 

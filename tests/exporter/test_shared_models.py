@@ -14,7 +14,9 @@ from pointing import boxed_pictures, point
 from rounding import Float64, Rounding
 
 import sise_ort
+from sise_ort.exporter.blocks import find_blocks
 from sise_ort.exporter.sources import torch_model
+from sise_ort.exporter.sources.cleaning import clean
 
 MODELS: dict[str, dict[str, Any]] = {
     "squeezenet1.1_fp32": {"normalize": "imagenet"},
@@ -81,6 +83,23 @@ def test_gradients_of_a_trained_network(shared_data: Path, tmp_path: Path) -> No
             assert relative(rounding.exact[name], truth) < 1e-9, name
             assert relative(ours[name], truth) < rounding.limit(name), name
         assert rounding.limit("scores") < 1e-2 and rounding.limit("gradients_4") < 1e-4
+
+
+PLACES = {  # a file, an output, and the channels and size of every block
+    "road_segmentation_adas": ("tf.identity", [(32, 256, 448), (48, 128, 224), (48, 64, 112), (16, 16, 28)]),
+    "deeplab_v3_tf": ("ResizeBilinear_3", [(48, 129, 129), (72, 65, 65), (160, 33, 33)]),
+    "yolox_nano": ("output", [(16, 208, 208), (32, 104, 104), (64, 52, 52), (128, 26, 26), (128, 13, 13)]),
+    "ultraface_rfb320": ("scores", [(32, 120, 160), (32, 60, 80), (64, 30, 40), (128, 15, 20), (64, 8, 10), (256, 4, 5)]),
+    "yunet_120x160": ("conf", [(16, 60, 80), (64, 30, 40), (64, 15, 20), (64, 7, 10), (64, 3, 5), (51, 1, 2)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_blocks_where_outputs_have_places(name: str, shared_data: Path) -> None:
+    """Segmentations and detectors as found: encoders up to their deepest map."""
+    output, blocks = PLACES[name]
+    graph = clean(onnx.load(shared_data / "wild" / f"{name}.onnx"), output=output).model.graph
+    assert [(c.channels, c.height, c.width) for c in find_blocks(graph, places=True)] == blocks
 
 
 @pytest.mark.slow
