@@ -1,9 +1,7 @@
-"""Scoring masks in batches: the tensors that a batch lies in, and the turns that threads take at them."""
+"""Scoring masks in batches: the tensors that a batch lies in."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -15,59 +13,11 @@ from sise_ort.runtime.extracted import Pick
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
 
 
-class Turns:
-    """A lock that is handed on in the order in which threads asked for it.
-
-    `threading.Lock` promises no order: a thread that scores hundreds of batches would take it again and again before a
-    thread that waits for a single one.
-
-    Notes
-    -----
-    Use it as a context manager. It must not be entered twice by one thread.
-    """
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
-        self._taken = False
-
-    @property
-    def contended(self) -> bool:
-        """Whether a thread has its turn or waits for one."""
-        return self._taken
-
-    def __enter__(self) -> None:
-        with self._guard:
-            if not self._taken:
-                self._taken = True
-                return
-            gate = threading.Lock()
-            gate.acquire()
-            self._waiting.append(gate)
-        try:
-            gate.acquire()
-        except BaseException:  # such as Ctrl-C: the turn goes to the next in line
-            with self._guard:
-                mine = gate not in self._waiting
-                if not mine:
-                    self._waiting.remove(gate)
-            if mine:
-                self.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        with self._guard:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
-
-
 class Batching:
     """The tensors that one batch of masks lies in, from the masks to the network's answers.
 
     All runs of `predict` over feature maps write to these tensors, so that a GPU allocates once and can record the run.
-    Whoever uses them must hold a turn.
+    Whoever uses them must have a turn (`Turns`).
 
     Parameters
     ----------

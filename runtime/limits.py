@@ -67,6 +67,21 @@ class Limits:
         return int(self.load_memory or memory_of_machine() * 3 // 4)
 
 
+def checked(limits: Limits | None, trusted: bool) -> Limits:
+    """The limits of a loading, the defaults where none were given.
+
+    Raises
+    ------
+    ParameterError
+        `limits` or `trusted` is of another type.
+    """
+    if limits is not None and not isinstance(limits, Limits):
+        raise ParameterError(f"{option('limits')} is {shown(limits)}; it must be a sise_ort.Limits")
+    if not isinstance(trusted, bool):
+        raise ParameterError(f"{option('trusted')} is {shown(trusted)}; it must be True or False")
+    return limits or Limits()
+
+
 def memory_of_machine() -> int:
     """Bytes of memory that this machine, or the container that we are in, has."""
     found = 1 << 40
@@ -92,7 +107,9 @@ class Watch:
 
     def forget(self) -> None:
         """Begin anew, as a process that was forked must: its parent's threads are not in it."""
-        self._changed = threading.Condition()
+        # `with` a Condition runs Python code, in which KeyboardInterrupt would leave the lock taken for ever
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)
         self._running: dict[object, tuple[float, Callable[[], None]]] = {}
         self._started = False
         self._asleep = False
@@ -112,17 +129,26 @@ class Watch:
         ------
         callable
             Whether `stop` was called.
+
+        Raises
+        ------
+        Exception
+            What `stop` raised, where the block itself ended well.
         """
         stopped = False
+        failed: Exception | None = None
 
         def run_out() -> None:
-            nonlocal stopped
+            nonlocal stopped, failed
             stopped = True
-            stop()
+            try:
+                stop()
+            except Exception as error:  # noqa: BLE001 - the thread that runs this watches over others, too
+                failed = error
 
         key = object()
         if seconds < math.inf:
-            with self._changed:
+            with self._guard:
                 if not self._started:
                     threading.Thread(target=self._look, name="sise-ort limits", daemon=True).start()
                     self._started = True
@@ -132,13 +158,15 @@ class Watch:
         try:
             yield lambda: stopped
         finally:
-            with self._changed:
+            with self._guard:
                 self._running.pop(key, None)
+        if failed is not None:
+            raise failed
 
     def _look(self) -> None:
         idle = 0
         while True:
-            with self._changed:
+            with self._guard:
                 idle = 0 if self._running else idle + 1
                 # while runs follow each other it looks by itself, so that starting one wakes nobody
                 self._asleep = idle >= 10

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle, signature
-from sise_ort.errors import ClosedError, OutOfMemoryError, ParameterError, option
+from sise_ort.errors import ClosedError, OutOfMemoryError
 from sise_ort.runtime.batch_sizes import measured_batch_size
-from sise_ort.runtime.batching import Batching, Turns, portions
+from sise_ort.runtime.batching import Batching, portions
 from sise_ort.runtime.extracted import Extracted, Pick, Sketch, require_finite, require_unit_range
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
-from sise_ort.runtime.limits import Limits
+from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
 from sise_ort.runtime.providers import Graph, Provider, Session, Tensor, version
 from sise_ort.runtime.trial import require_harmless
+from sise_ort.runtime.turns import Turns
 
 
 class BundleModel:
@@ -71,11 +72,7 @@ class BundleModel:
         limits: Limits | None = None,
         trusted: bool = True,
     ) -> None:
-        if limits is not None and not isinstance(limits, Limits):
-            raise ParameterError(f"{option('limits')} is {limits!r}; it must be a sise_ort.Limits")
-        if not isinstance(trusted, bool):
-            raise ParameterError(f"{option('trusted')} is {trusted!r}; it must be True or False")
-        limits = limits or Limits()
+        limits = checked(limits, trusted)
         self.provider = Provider(provider, threads, provider_options, limits)
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
         if not trusted:
@@ -105,33 +102,36 @@ class BundleModel:
 
     def resize(self, batch_size: int) -> None:
         """Change how many masks are scored at once; 1 where the bundle takes no more."""
-        with self.turns:
+
+        def work() -> None:
             self.require_open()
             self._batching.resize(batch_size)
 
+        self.turns.take(work)
+
     def close(self) -> None:
         """Give sessions and tensors back, after the run in progress; every later call raises ClosedError."""
-        with self.turns:
-            if self._closed:
-                return
-            self._closed = True
-            self._sessions.clear()
-            self._batching.free()
-            self._bundle = self._bundle.without(self._bundle.graphs)
+
+        def work() -> None:
+            if not self._closed:
+                self._closed = True
+                self._sessions.clear()
+                self._batching.free()
+                self._bundle = self._bundle.without(self._bundle.graphs)
+
+        self.turns.take(work)
 
     def require_open(self) -> None:
         """Raise ClosedError after `close`."""
         if self._closed:
-            raise ClosedError(
-                f"the explainer of the bundle '{self.manifest.name}' is closed: load the bundle again"
-            )
+            name = self.manifest.name
+            raise ClosedError(f"the explainer of the bundle '{name}' is closed: load the bundle again")
 
     def _run(
         self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
         """Run a phase once, when it is this thread's turn: no two runs need memory at once; see `Session.run`."""
-        with self.turns:
-            return self._session(phase).run(inputs, fetch=fetch, keep=keep)
+        return self.turns.take(lambda: self._session(phase).run(inputs, fetch=fetch, keep=keep))
 
     def _session(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
@@ -143,9 +143,8 @@ class BundleModel:
                 self._bundle.weights(phase),
                 signature(self.manifest, phase),
             )
-            spec = self.provider.spec
-            options = spec.bundle_options(self.manifest, version()) if phase == "predict" else None
-            self._sessions[phase] = self.provider.session(graph, options)
+            own = self.provider.spec.bundle_options(self.manifest, version()) if phase == "predict" else None
+            self._sessions[phase] = self.provider.session(graph, own)
             self._bundle = self._bundle.without(self._sessions)
         return self._sessions[phase]
 
@@ -214,7 +213,8 @@ class BundleModel:
         OutOfMemoryError
             There is not even memory for one.
         """
-        with self.turns:
+
+        def work() -> tuple[NDArray[np.float32], ...] | None:
             self.require_open()
             size = self.batch_size
             if sum(len(pick.index) for pick in picks) <= size:
@@ -225,6 +225,11 @@ class BundleModel:
                         raise
                 self.notes = (f"the device had no memory for batches of {size}: halved",)
                 self._batching.resize(size // 2)
+            return None  # to be divided
+
+        answers = self.turns.take(work)
+        if answers is not None:
+            return answers
         parts = [self.score_maps(part) for part in portions(picks, self.batch_size)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
@@ -339,8 +344,7 @@ class BundleModel:
         On a GPU the last batch is padded: convolutions plan anew whenever the shape changes.
         """
         parts = []
-        first, count = next(iter(inputs)), len(next(iter(inputs.values())))
-        size = self.batch_size
+        first, count, size = next(iter(inputs)), len(next(iter(inputs.values()))), self.batch_size
         pad = self.provider.spec.pads and count > size
         for start in range(0, max(count, 1), size):
             fed: dict[str, Any] = {name: rows[start : start + size] for name, rows in inputs.items()}

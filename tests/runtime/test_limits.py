@@ -42,6 +42,26 @@ def test_a_watch_stops_what_is_late_and_nothing_else() -> None:
         assert not never()
 
 
+def test_a_stop_that_fails_ends_no_watch() -> None:
+    """Its error is raised where the block ends; whatever else is watched is stopped in time."""
+    watch, tried = Watch(lambda: 0.0), threading.Event()
+
+    def stop() -> None:
+        tried.set()
+        raise RuntimeError("cannot be stopped")
+
+    with pytest.raises(RuntimeError, match="cannot be stopped"), watch.limit(-1, stop) as late:
+        assert tried.wait(60)
+    assert late()
+    tried.clear()
+    with pytest.raises(ZeroDivisionError), watch.limit(-1, stop):  # the block's own error comes first
+        assert tried.wait(60)
+        raise ZeroDivisionError
+    stopped = threading.Event()
+    with watch.limit(-1, stopped.set):
+        assert stopped.wait(60)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_a_forked_process_has_a_watch_of_its_own() -> None:
     with limits.WATCH.limit(1000, lambda: None):

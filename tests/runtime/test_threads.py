@@ -20,7 +20,6 @@ from tiny import tiny_model
 
 import sise_ort
 from sise_ort.errors import BundleError, ClosedError
-from sise_ort.runtime.batching import Turns
 
 THREADS = 8
 WAYS: dict[str, dict[str, Any]] = {
@@ -137,8 +136,8 @@ def test_a_shared_batch_shows(
     class Free:
         contended = False
 
-        def __enter__(self) -> None: ...
-        def __exit__(self, *_: object) -> None: ...
+        def take(self, work: Callable[[], Any]) -> Any:
+            return work()
 
     alone, session = bits(explainer.explain(frames[0], 1)), explainer.model._session("apply")
     run, ready, overtaken = session.run, threading.Event(), threading.Event()
@@ -158,61 +157,6 @@ def test_a_shared_batch_shows(
         explainer.explain(frames[2], 1)
         overtaken.set()
         assert bits(slow.result(60)) != alone
-
-
-def test_turns_come_in_order() -> None:
-    """Whoever waits gets its turn before one that comes back for another."""
-    turns, order, begun = Turns(), [], threading.Event()
-
-    def greedy() -> None:
-        for _ in range(3):
-            with turns:
-                order.append("greedy")
-                begun.set()
-                while len(turns._waiting) < 2 and order.count("greedy") == 1:
-                    threading.Event().wait(0.001)
-
-    def modest(name: str, others: int) -> None:
-        begun.wait(60)
-        while len(turns._waiting) < others:
-            threading.Event().wait(0.001)
-        with turns:
-            order.append(name)
-
-    threads = [threading.Thread(target=greedy)]
-    threads += [threading.Thread(target=modest, args=(name, n)) for n, name in enumerate("ab")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert order == ["greedy", "a", "b", "greedy", "greedy"]
-    assert not turns.contended
-
-
-def test_an_interrupted_wait_hands_the_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = Turns()
-
-    class Gate:
-        """Stands in for a lock whose second acquire is interrupted, as by Ctrl-C."""
-
-        def __init__(self) -> None:
-            self.times = 0
-
-        def acquire(self) -> None:
-            self.times += 1
-            if self.times == 2:
-                raise KeyboardInterrupt
-
-        def release(self) -> None: ...
-
-    with turns:
-        monkeypatch.setattr("sise_ort.runtime.batching.threading.Lock", Gate)
-        with pytest.raises(KeyboardInterrupt):
-            turns.__enter__()
-        assert not turns._waiting
-    assert not turns.contended
-    with turns:
-        assert turns.contended
 
 
 def test_closed(tiny_bundle: Path, frame: Any) -> None:
@@ -329,13 +273,12 @@ def test_a_deadline_counts_from_its_own_call(
     held = threading.Event()
 
     def hold() -> None:
-        with model.turns:
-            held.set()
-            while not model.turns._waiting:
-                threading.Event().wait(0.001)
-            threading.Event().wait(0.4)
+        held.set()
+        while not model.turns.waiting:
+            threading.Event().wait(0.001)
+        threading.Event().wait(0.4)
 
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=model.turns.take, args=(hold,))
     holder.start()
     held.wait(60)
     result = explainer.explain(frame, 1, deadline=0.3)
