@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 import sise_ort
 from sise_ort.bundle import (
@@ -68,6 +70,10 @@ class Network:
     @property
     def graph(self) -> ir.Graph:
         return self.clean.model.graph
+
+    def reference(self, inputs: NDArray[np.float32]) -> NDArray[Any]:
+        """The source's own output [n, …] for network inputs [n, C, H, W]."""
+        return self.source.reference(inputs, self.clean.file_input)
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ def export_bundle(
     network = _load(source, weights, asked)
     target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
+    for note in network.clean.notes:
+        report(note)
     with translated(f"{network.source.words} cannot be exported"):
         plan = _plan(network, asked)
         if said := repeated(plan.labels):
@@ -214,7 +222,7 @@ def export_bundle(
         report("comparing the bundle with the source model")
         quantised = any(node.op_type == "QuantizeLinear" for node in network.graph)
         with translated(f"the bundle of {network.source.words} cannot be compared with it"):
-            compare(written, network.source.reference, network.head.activation, quantised)
+            compare(written, network.reference, network.head.activation, quantised)
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
             written = lower(written, asked.lowered)
@@ -228,7 +236,7 @@ export_bundle.__signature__ = with_options(inspect.signature(export_bundle))  # 
 def _plan(network: Network, options: Options) -> Plan:
     """Check the options against the network, and choose the blocks."""
     cleaned, known = network.clean, network.source
-    facts = options.input.preprocessing(cleaned.channels, known.defaults)
+    facts = options.input.preprocessing(cleaned.channels, {**cleaned.file_input.defaults, **known.defaults})
     spec = InputSpec(
         cleaned.height,
         cleaned.width,

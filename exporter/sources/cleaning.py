@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import SourceError, first_line, option
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.head import final_activation
-from sise_ort.exporter.ops import Ops, attribute, constant_array
+from sise_ort.exporter.sources.batch import keep_pictures_at_the_end, put_pictures_in_front, with_free_batch
+from sise_ort.exporter.sources.inputs import (
+    PICTURES,
+    Axes,
+    FileInput,
+    find_input,
+    put_input,
+    read_input,
+)
+from sise_ort.exporter.sources.numbers import take_floats, to_float32
 from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
-from sise_ort.exporter.sources.shapes import BATCH, ShapesDoNotFit, infer_shapes
+from sise_ort.exporter.sources.shapes import BATCH, infer_shapes
+from sise_ort.exporter.sources.sizes import choose_size, fitting_squares
 from sise_ort.exporter.sources.unbinding import keep_pictures_first
 
 OPSET, IR_VERSION = 20, 10
 OLDEST_OPSET, NEWEST_OPSET = 7, 24
 KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 """Domains of operators that ONNX or onnxruntime bring along."""
-_TO_FLOAT = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class CleanNetwork:
         The file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
     siblings : tuple of str
         Names of the file's other outputs that end with a Softmax or Sigmoid.
+    file_input : FileInput
+        The picture as the file itself takes it.
+    notes : tuple of str
+        What was decided that the user should know.
     """
 
     model: ir.Model
@@ -52,6 +62,8 @@ class CleanNetwork:
     width: int
     one_at_a_time: bool = False
     siblings: tuple[str, ...] = ()
+    file_input: FileInput = field(default_factory=FileInput)
+    notes: tuple[str, ...] = ()
 
 
 def clean(
@@ -95,28 +107,55 @@ def clean(
     _require_domains(model)
     siblings = _choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
-    _to_float32(graph)
-    image = _image_input(graph)
-    batch, channels, size, channels_last = _read_input(image)
-    size = _choose_size(size, input_size, default_size)
-    image.shape = ir.Shape(["n", *size, channels] if channels_last else ["n", channels, *size])
-    if channels_last:
-        _put_channels_first(graph, image, channels, size)
-    graph.inputs[0].name = "x"
-    if batch is None:
-        infer_shapes(model, OPSET)
-        return CleanNetwork(_tidy(model), channels, *size, siblings=siblings)
-    free = _with_free_batch(model, batch)
+    image = find_input(graph)
+    file_input, channels, fixed = read_input(image)
+    to_float32(graph)
+    take_floats(graph, image)
+    alone = file_input.axes[PICTURES] is None
+    batch = 1 if alone else file_input.batch
+    axes = _with_pictures(graph, image, file_input.axes) if alone else file_input.axes
+    put_input(graph, image, axes, [BATCH, channels, *fixed])
+    open_size = fixed == (None, None) and input_size is None and default_size is None
+    squares = fitting_squares(model, channels, OPSET) if open_size else None
+    size = choose_size(fixed, input_size, default_size, squares)
+    graph.inputs[0].shape = ir.Shape([BATCH, channels, *size])
+    notes = (_guessed(size),) if open_size else ()
+
+    cleaned, one_at_a_time = _with_shapes(model, batch)
+    return CleanNetwork(_tidy(cleaned), channels, *size, one_at_a_time, siblings, file_input, notes)
+
+
+def _with_shapes(model: ir.Model, batch: int | None) -> tuple[ir.Model, bool]:
+    """The model with shapes and a dynamic batch where that can be had, and whether it takes one picture at a time."""
+    free = with_free_batch(model, batch, OPSET) if batch is not None else None
     if free is not None:
-        return CleanNetwork(_tidy(free), channels, *size, siblings=siblings)
-    if batch != 1:
+        return free, False
+    if batch not in (None, 1):
         raise SourceError(
             f"the file fixes its batch to {batch} in a way that cannot be made dynamic; export it with a dynamic "
             "batch, or a batch of 1"
         )
-    graph.inputs[0].shape = ir.Shape([1, channels, *size])
+    image = model.graph.inputs[0]
+    if batch == 1 and image.shape is not None:
+        image.shape = ir.Shape([1, *image.shape.dims[1:]])
     infer_shapes(model, OPSET)
-    return CleanNetwork(_tidy(model), channels, *size, one_at_a_time=True, siblings=siblings)
+    return model, batch == 1
+
+
+def _with_pictures(graph: ir.Graph, image: ir.Value, axes: Axes) -> Axes:
+    """The axes of an input without an axis of pictures, after one was put in front where that can be done."""
+    keep_pictures_at_the_end(graph)
+    if not put_pictures_in_front(graph, image):
+        return axes
+    channels, rows, columns = (None if at is None else at + 1 for at in axes[1:])
+    return 0, channels, rows, columns
+
+
+def _guessed(size: tuple[int, int]) -> str:
+    return (
+        f"the file leaves the picture's size open; {size[0]} x {size[1]} is the only square that fits its fully connected "
+        f"layer; {option('input_size')} takes another size"
+    )
 
 
 def _require_domains(model: ir.Model) -> None:
@@ -207,109 +246,3 @@ def _choose_output(graph: ir.Graph, output: str | None) -> tuple[str, ...]:
     siblings = [v.name or "" for v in graph.outputs if v is not keep and final_activation(v) is not None]
     graph.outputs[:] = [keep]
     return tuple(siblings)
-
-
-def _to_float32(graph: ir.Graph) -> None:
-    """Read half and double precision as float32: gradients underflow in half."""
-    for value in graph.initializers.values():
-        if value.const_value is not None and value.const_value.dtype in _TO_FLOAT:
-            data = value.const_value.numpy().astype(np.float32)
-            value.const_value = ir.tensor(data, name=value.name)
-            value.dtype = ir.DataType.FLOAT
-    for node in graph:
-        if node.op_type == "Cast" and ir.DataType(attribute(node, "to")) in _TO_FLOAT:
-            node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
-    for value in [*graph.inputs, *graph.outputs]:
-        if value.dtype in _TO_FLOAT:
-            value.dtype = ir.DataType.FLOAT
-
-
-def _image_input(graph: ir.Graph) -> ir.Value:
-    inputs = [v for v in graph.inputs if v.uses()]
-    images = [v for v in inputs if v.dtype == ir.DataType.FLOAT and v.shape is not None and len(v.shape) == 4]
-    if len(inputs) != 1 or len(images) != 1:
-        listed = ", ".join(f"{v.name} {v.dtype} {v.shape}" for v in inputs) or "none"
-        raise SourceError(
-            f"the model must have one float input [n, C, H, W] or [n, H, W, C]; it has: {listed}"
-        )
-    graph.inputs[:] = images
-    return images[0]
-
-
-def _read_input(image: ir.Value) -> tuple[Any, int, tuple[int | None, int | None], bool]:
-    assert image.shape is not None
-    dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims]
-    channels_last = dims[1] not in (1, 3) and dims[3] in (1, 3)
-    channels = dims[3] if channels_last else dims[1]
-    if channels not in (1, 3):
-        raise SourceError(
-            f"input '{image.name}' {image.shape} has {channels or 'an unknown number of'} channels; "
-            "networks on gray (1) or colour (3) pictures can be explained"
-        )
-    assert channels is not None
-    size = (dims[1], dims[2]) if channels_last else (dims[2], dims[3])
-    return dims[0], channels, size, channels_last
-
-
-def _choose_size(
-    fixed: tuple[int | None, int | None], asked: tuple[int, int] | None, default: tuple[int, int] | None
-) -> tuple[int, int]:
-    wanted = asked or (default if None in fixed else None)
-    size = []
-    for axis, name in enumerate(("height", "width")):
-        length = fixed[axis]
-        if length is None:
-            if wanted is None:
-                raise SourceError(
-                    f"the file leaves the picture's size open: pass {option('input_size')} N, or height x width such as 256x1600"
-                )
-            length = wanted[axis]
-        elif wanted is not None and wanted[axis] != length:
-            raise SourceError(
-                f"{option('input_size')} asks for {name} {wanted[axis]}, but the file fixes it to {length}"
-            )
-        size.append(length)
-    if size[0] * size[1] > LARGEST_PICTURE or max(size) > LONGEST_SIDE:
-        raise SourceError(
-            f"pictures of {size[0]} x {size[1]} have more than {LARGEST_PICTURE:,} pixels, or a side over {LONGEST_SIDE:,}; pass a smaller "
-            f"{option('input_size')}, or export the model for one"
-        )
-    return size[0], size[1]
-
-
-def _with_free_batch(model: ir.Model, batch: int) -> ir.Model | None:
-    """A copy with a dynamic batch in place of a fixed one; None where the graph does not allow it.
-
-    Constant Reshape and Expand targets that name the batch take it from their input instead.
-    """
-    free = model.clone()
-    op = Ops(free.graph, prefix="batch")
-    depends: set[ir.Value | None] = set(free.graph.inputs)
-    for node in list(free.graph):
-        if depends.isdisjoint(node.inputs):
-            continue
-        depends.update(node.outputs)
-        if node.op_type not in ("Reshape", "Expand"):
-            continue
-        target = constant_array(node.inputs[1])
-        if target is None or len(target) == 0 or target[0] != batch or attribute(node, "allowzero", 0):
-            continue
-        node.replace_input_with(
-            1, op.constant(np.array([0 if node.op_type == "Reshape" else 1, *target[1:]]))
-        )
-    try:
-        infer_shapes(free, OPSET)
-    except ShapesDoNotFit:
-        return None
-    scores = free.graph.outputs[0].shape
-    return free if scores is not None and len(scores) and scores[0] == BATCH else None
-
-
-def _put_channels_first(graph: ir.Graph, image: ir.Value, channels: int, size: tuple[int, int]) -> None:
-    """Give a network that reads [n, H, W, C] an input [n, C, H, W]."""
-    op = Ops(graph, prefix="layout")
-    first = ir.Value(name="x", type=image.type, shape=ir.Shape(["n", channels, *size]))
-    last = op.Transpose(first, perm=[0, 2, 3, 1])
-    image.replace_all_uses_with(last)
-    graph.inputs[:] = [first]
-    graph.sort()

@@ -11,6 +11,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from sise_ort.exporter.sources.inputs import FileInput
+
 
 @dataclass(frozen=True)
 class Source:
@@ -23,7 +25,8 @@ class Source:
     model : onnx.ModelProto or ir.Model
         With its weights; an ir.Model has opset 20.
     reference : callable
-        Network inputs float32 [n, C, H, W] to the source's own output [n, …], computed by its own framework.
+        Network inputs float32 [n, C, H, W], and how a file takes them (`CleanNetwork.file_input`), to the source's own
+        output [n, …], computed by its own framework.
     origin : mapping
         Facts for the manifest.
     defaults : mapping
@@ -38,7 +41,7 @@ class Source:
 
     name: str
     model: onnx.ModelProto | ir.Model
-    reference: Callable[[NDArray[np.float32]], NDArray[Any]]
+    reference: Callable[[NDArray[np.float32], FileInput], NDArray[Any]]
     origin: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()

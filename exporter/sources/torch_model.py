@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sise_ort.errors import MissingDependencyError, SourceError, first_line, option
 from sise_ort.exporter.sources.cleaning import OPSET
+from sise_ort.exporter.sources.inputs import FileInput
 from sise_ort.exporter.sources.onnx_proto import refuse_pointer, regular_file
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import innermost
@@ -235,7 +236,7 @@ def from_module(
     assert program is not None
     model = program.model
 
-    def reference(inputs: NDArray[np.float32]) -> NDArray[Any]:
+    def reference(inputs: NDArray[np.float32], file_input: FileInput) -> NDArray[Any]:
         with torch.no_grad():
             output = net(torch.from_numpy(inputs))
         if isinstance(output, dict):

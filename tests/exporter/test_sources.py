@@ -320,7 +320,7 @@ def test_models_that_are_no_image_classifiers(tmp_path: Path) -> None:
     text = '<ir_version: 8, opset_import: ["" : 20]> g (float[n,{0}] x) => (float[n,{1}] y) {{ {2} }}'
     weights = onnx.numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
     cases = [
-        (text.format("12", "12", "y = Relu(x)"), SourceError, "one float input"),
+        (text.format("12", "12", "y = Relu(x)"), SourceError, "does not tell which axis holds the channels"),
         (text.format("3,8,8", "3,8,8", "y = Relu(x)"), SourceError, r"not \[n, classes\]"),
         (
             text.format("7,8,8", "7", "p = GlobalAveragePool(x)\n y = Flatten(p)"),
@@ -352,7 +352,7 @@ def test_a_bundle_that_differs_is_an_error(
     from sise_ort.exporter.sources import onnx_file
 
     right = onnx_file._Reference.__call__
-    monkeypatch.setattr(onnx_file._Reference, "__call__", lambda self, x: right(self, x) * 1.01)
+    monkeypatch.setattr(onnx_file._Reference, "__call__", lambda self, *inputs: right(self, *inputs) * 1.01)
     with pytest.raises(
         ExportError, match=r"differ from the source model's by 9\.\d+e-03 of their size, more than 1e-03"
     ):
