@@ -15,7 +15,7 @@ _BINARY = frozenset("Add Div Max Min Mul Pow Sub".split())
 _ENDING = frozenset("Cast Identity LogSoftmax Sigmoid Softmax".split())
 
 
-def with_free_batch(model: ir.Model, batch: int, opset: int) -> ir.Model | None:
+def with_free_batch(model: ir.Model, batch: int, opset: int, rows: bool = False) -> ir.Model | None:
     """A copy with a dynamic batch in place of a fixed one; None where the graph does not allow it.
 
     Constant Reshape and Expand targets that name the batch take it from their input instead.
@@ -27,6 +27,8 @@ def with_free_batch(model: ir.Model, batch: int, opset: int) -> ir.Model | None:
         The batch that it fixes.
     opset : int
         The version of its operators.
+    rows : bool
+        Whether an output's first axis may also count rows of all pictures (boxes), the same number for each.
     """
     free = model.clone()
     op = Ops(free.graph, prefix="batch")
@@ -47,8 +49,14 @@ def with_free_batch(model: ir.Model, batch: int, opset: int) -> ir.Model | None:
         infer_shapes(free, opset)
     except ShapesDoNotFit:
         return None
-    scores = free.graph.outputs[0].shape
-    return free if scores is not None and len(scores) and scores[0] == BATCH else None
+    shapes = [v.shape for v in free.graph.outputs]
+    return free if all(s is not None and len(s) and _is_batch(s[0], rows) for s in shapes) else None
+
+
+def _is_batch(length: int | ir.SymbolicDim, rows: bool) -> bool:
+    return length == BATCH or (
+        rows and not isinstance(length, int) and str(length.value).endswith(f"*{BATCH}")
+    )
 
 
 def put_pictures_in_front(graph: ir.Graph, image: ir.Value) -> bool:

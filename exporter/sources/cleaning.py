@@ -72,6 +72,7 @@ def clean(
     input_size: tuple[int, int] | None = None,
     output: str | None = None,
     default_size: tuple[int, int] | None = None,
+    every_output: bool = False,
 ) -> CleanNetwork:
     """Bring a model to the one form that blocks, gradients and phases work on.
 
@@ -85,6 +86,8 @@ def clean(
         Name of the output that holds the class scores; needed where there are several.
     default_size : (int, int), optional
         Height and width where the file leaves them open and nobody asked.
+    every_output : bool
+        Keep all outputs, also those whose first axis counts the boxes of all pictures, as detectors have them.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def clean(
     )(model)
     graph = model.graph
     _require_domains(model)
-    siblings = _choose_output(graph, output)
+    siblings = () if every_output else _choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
     image = find_input(graph)
     file_input, channels, fixed = read_input(image)
@@ -121,13 +124,13 @@ def clean(
     graph.inputs[0].shape = ir.Shape([BATCH, channels, *size])
     notes = (_guessed(size),) if open_size else ()
 
-    cleaned, one_at_a_time = _with_shapes(model, batch)
+    cleaned, one_at_a_time = _with_shapes(model, batch, every_output)
     return CleanNetwork(_tidy(cleaned), channels, *size, one_at_a_time, siblings, file_input, notes)
 
 
-def _with_shapes(model: ir.Model, batch: int | None) -> tuple[ir.Model, bool]:
+def _with_shapes(model: ir.Model, batch: int | None, rows: bool) -> tuple[ir.Model, bool]:
     """The model with shapes and a dynamic batch where that can be had, and whether it takes one picture at a time."""
-    free = with_free_batch(model, batch, OPSET) if batch is not None else None
+    free = with_free_batch(model, batch, OPSET, rows) if batch is not None else None
     if free is not None:
         return free, False
     if batch not in (None, 1):

@@ -1,0 +1,180 @@
+"""Detection heads: scores before their activation and boxes in pixels, as decoders written from the definitions give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import detector_heads as heads
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from sise_ort.errors import SourceError
+from sise_ort.exporter.detectors import LAYOUTS, FoundDetector, detector
+from sise_ort.exporter.sources.cleaning import clean
+from sise_ort.exporter.sources.torch_model import from_module
+from sise_ort.formulas.boxes import iou, suppress
+
+Array = Any
+CASES: dict[str, tuple[type[heads.Levels], dict[str, Any], dict[str, Any]]] = {
+    "yolox": (heads.YoloX, {}, {"name": "yolox", "strides": (8, 16, 32)}),
+    "yolox decoded": (heads.YoloXDecoded, {}, {"name": "yolov5"}),
+    "yolov5": (heads.YoloV5, {}, {"name": "yolov5"}),
+    "yolov5, one Sigmoid": (heads.YoloV5, {"split": False}, {"name": "yolov5"}),
+    "yolov8": (heads.YoloV8, {}, {"name": "yolov8"}),
+    "yunet 2021": (heads.YuNet2021, {}, {"name": "yunet", "background": 0, "strides": (8, 16, 32, 64)}),
+    "yunet 2023": (heads.YuNet2023, {}, {"name": "yunet", "strides": (8, 16, 32)}),
+    "ultraface": (heads.UltraFace, {}, {"name": "ultraface", "background": 0}),
+    "ultraface, raw boxes": (heads.UltraFace, {"decode": False}, {"name": "ultraface", "background": 0}),
+}  # fmt: skip
+
+
+def exported(net: torch.nn.Module, names: tuple[str, ...] = ()) -> ir.Model:
+    """A module as a cleaned network, its outputs named."""
+    model = from_module(net, "net", heads.SIZE).model
+    for value, name in zip(model.graph.outputs, names, strict=False):
+        value.name = name
+    return clean(model, every_output=True).model
+
+
+def run(model: ir.Model, x: Array) -> list[Array]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    text = ir.to_proto(model).SerializeToString()
+    session = onnxruntime.InferenceSession(text, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})
+
+
+def expected(net: Any, x: Array) -> tuple[Array, Array]:
+    """Logits and corners by the head's own decoder, in float64."""
+    with torch.no_grad():
+        raw = net.double().raw(torch.tensor(x).double())
+    rows = [net.decoded([[c[i].numpy() for c in level] for level in raw]) for i in range(len(x))]
+    return np.array([[r[0] for r in one] for one in rows]), np.array([[r[1] for r in one] for one in rows])
+
+
+def rewritten(name: str, gain: float = 1.0) -> tuple[Any, FoundDetector, ir.Model]:
+    kind, options, _ = CASES[name]
+    net: Any = kind(gain=gain, **options)
+    model = exported(net, getattr(net, "outputs", ()))
+    return net, detector(model), model
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layouts(name: str, rng: np.random.Generator) -> None:
+    net, found, model = rewritten(name)
+    x = rng.normal(0, 1, (2, 3, *heads.SIZE)).astype(np.float32)
+    scores, boxes = run(model, x)
+    theirs, corners = expected(net, x)
+    assert scores.shape == theirs.shape and boxes.shape == corners.shape
+    np.testing.assert_allclose(scores, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
+    np.testing.assert_allclose(boxes, corners, rtol=0, atol=2e-5 * np.abs(corners).max())
+    assert np.ptp(corners[..., 0]) > 20 and np.ptp(theirs) > 0.5  # the comparison says something
+    layout, facts = found.layout, CASES[name][2]
+    assert {key: getattr(layout, key) for key in facts} == facts
+    assert layout.activation == found.kind == ("softmax" if "background" in facts else "sigmoid")
+    assert found.classes + found.has_objectness == theirs.shape[2] and found.candidates == theirs.shape[1]
+    assert (
+        found.has_objectness == layout.multiplied == (name not in ("yolov8",) and "background" not in facts)
+    )
+    assert [list(v.shape.dims[1:]) for v in model.graph.outputs] == [
+        list(theirs.shape[1:]),
+        [len(corners[0]), 4],
+    ]
+    assert not {node.op_type for node in model.graph if node.outputs[0].is_graph_output()} & {
+        "Sigmoid",
+        "Softmax",
+    }
+
+
+@pytest.mark.parametrize("name", ["yolox", "yolov5", "yolov8", "yunet 2021"])
+def test_scores_of_saturated_probabilities(name: str, rng: np.random.Generator) -> None:
+    """Where float32 gives a probability of exactly 1, logits still differ."""
+    net, _, model = rewritten(name, gain=60.0)
+    x = rng.normal(0, 1, (1, 3, *heads.SIZE)).astype(np.float32)
+    scores, _ = run(model, x)
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes of such a head are nonsense
+        theirs, _ = expected(net, x)
+    assert (theirs > 20).sum() > 20
+    np.testing.assert_allclose(scores, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_names_that_are_asked_for() -> None:
+    model = exported(heads.YoloV8())
+    with pytest.raises(SourceError, match=r"no detector layout 'yolov11'; known are yolox, yolov5, yolov8"):
+        detector(model, "yolov11")
+    with pytest.raises(
+        SourceError, match=r"not laid out as yolox, which has one output .*The file has '.*' \[n,7,126\]"
+    ):
+        detector(model, "yolox")
+    assert [list(v.shape.dims[1:]) for v in model.graph.outputs] == [[7, 126]]  # a refusal changes nothing
+    assert detector(model, "yolov8").layout.name == "yolov8"
+    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
+
+
+def test_a_classifier_is_no_detector(make_tiny: Any) -> None:
+    model = clean(make_tiny(), every_output=True).model
+    with pytest.raises(
+        SourceError,
+        match=r"no detector that is known .* The file has 'scores' \[n,4\] \(4 columns from Gemm\)",
+    ):
+        detector(model)
+
+
+# Files as found -------------------------------------------------------------------------------------
+
+WILD: dict[str, dict[str, Any]] = {
+    "yolox_nano": {"layout": "yolox", "classes": 80, "mean": 0, "std": 1, "bgr": True},
+    "yunet_120x160": {"layout": "yunet", "classes": 2, "mean": 0, "std": 1, "bgr": True},
+    "ultraface_rfb320": {"layout": "ultraface", "classes": 2, "mean": 127, "std": 128, "bgr": False},
+}
+PEOPLE = {
+    "000000192699": {
+        "person": [(0, 201, 315, 451), (258, 42, 525, 457)],
+        "face": [(65, 250, 135, 310), (395, 100, 465, 170)],
+    }
+}
+"""Corners in pixels of the picture: of persons as COCO has them, of faces as one sees them."""
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_wild_detectors(shared_data: Path, name: str) -> None:
+    """Trained detectors find the two riders of a picture, or their faces, where they are."""
+    path = shared_data / "wild" / f"{name}.onnx"
+    picture = shared_data / "coco_val79" / "val2017" / "000000192699.jpg"
+    if not path.is_file() or not picture.is_file():
+        pytest.skip("shared/data/wild is not on this machine")
+    facts = WILD[name]
+    network = clean(onnx.load(path), every_output=True)
+    found = detector(network.model)
+    assert (found.layout.name, found.classes) == (facts["layout"], facts["classes"])
+    x, scale = letterboxed(picture, network.height, network.width, facts)
+    scores, boxes = run(network.model, np.repeat(x, 2, axis=0))
+    np.testing.assert_array_equal(scores[0], scores[1])
+    z = scores[0].astype(np.float64)
+    if found.kind == "softmax":
+        confidences = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        confidences = np.delete(confidences, found.layout.background, axis=1)
+    else:
+        confidences = 1 / (1 + np.exp(-z[:, :-1])) / (1 + np.exp(-z[:, -1:]))
+    kept = suppress(boxes[0], confidences.max(axis=1), confidences.argmax(axis=1), least=0.6)
+    truths = PEOPLE["000000192699"]["person" if found.classes == 80 else "face"]
+    assert len(kept) == 2 and set(confidences[kept].argmax(axis=1)) == {0}
+    for truth in truths:
+        assert iou(boxes[0][kept] / scale, np.array(truth)).max() > (0.75 if found.classes == 80 else 0.5)
+
+
+def letterboxed(picture: Path, height: int, width: int, facts: dict[str, Any]) -> tuple[Array, float]:
+    """The network's input with the picture in its upper left corner, and the factor of its size."""
+    frame = cv2.imread(str(picture))
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    small = cv2.resize(frame, (round(frame.shape[1] * scale), round(frame.shape[0] * scale)))
+    whole = np.full((height, width, 3), 114, np.uint8)
+    whole[: small.shape[0], : small.shape[1]] = small
+    ordered = whole if facts["bgr"] else whole[..., ::-1]
+    return ((ordered.astype(np.float32) - facts["mean"]) / facts["std"]).transpose(2, 0, 1)[None], scale
