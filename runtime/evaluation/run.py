@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,13 +176,14 @@ class _Run:
         tasks = self.tasks(store)
         conditions = _conditions(self.explainer, self.plan, workers)
         before = store.files()
-        for number, outcome in enumerate(outcomes(self.explainer, self.plan, tasks, workers, conditions), 1):
-            if outcome.rows and changed(before.get(outcome.sample), outcome.files):
-                outcome.rows.clear()
-                outcome.report("its files have changed since other methods were evaluated on it")
-            store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
-            if progress is not None:
-                progress(number, len(tasks))
+        with closing(outcomes(self.explainer, self.plan, tasks, workers, conditions)) as found:
+            for number, outcome in enumerate(found, 1):
+                if outcome.rows and changed(before.get(outcome.sample), outcome.files):
+                    outcome.rows.clear()
+                    outcome.report("its files have changed since other methods were evaluated on it")
+                store.keep(outcome.sample, outcome.rows, outcome.problems, outcome.files)
+                if progress is not None:
+                    progress(number, len(tasks))
         return write_tables(store.rows(), store.columns, self.folder)
 
     def evaluation(self, store: Store, notes: Sequence[str], seed: int) -> Evaluation:

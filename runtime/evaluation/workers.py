@@ -6,15 +6,15 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sise_ort.errors import SiseError, option
+from sise_ort.errors import SiseError, first_line, option
 from sise_ort.runtime.evaluation.plan import Plan
 from sise_ort.runtime.evaluation.work import Outcome, Task, work
 from sise_ort.runtime.explainer import Explainer
@@ -25,8 +25,8 @@ DEATHS = 3
 
 def outcomes(
     explainer: Explainer, plan: Plan, tasks: Sequence[Task], workers: int, conditions: str
-) -> Iterator[Outcome]:
-    """Yield the tasks' outcomes as they come.
+) -> Generator[Outcome, None, None]:
+    """Yield the tasks' outcomes as they come; closing the generator ends its processes.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def outcomes(
     Raises
     ------
     SiseError
-        Workers cannot open the bundle, or die one after the other.
+        Workers cannot be started or cannot open the bundle, or die one after the other.
     """
     if workers == 1 or len(tasks) < 2:
         for task in tasks:
@@ -63,20 +63,35 @@ def outcomes(
 
 
 class _Crew:
-    """Processes that each have one sample at a time."""
+    """Processes that each have one sample at a time.
+
+    Notes
+    -----
+    Python raises KeyboardInterrupt in the main thread only. Another one starts the processes, so that none is started half
+    and none is forgotten.
+    """
 
     def __init__(self, arguments: tuple[Explainer, Plan, str]) -> None:
         self._arguments = pickle.dumps(arguments)
         self._context = get_context("spawn")
         self._busy: dict[Connection, tuple[Any, Task]] = {}
         self._idle: list[tuple[Connection, Any]] = []
+        self._starter = ThreadPoolExecutor(1, "sise-ort workers")
+        self._started: dict[Connection, Any] = {}
         self._dead = 0
 
     def outcomes(self, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
         left = deque(tasks)
         while left or self._busy:
             while left and len(self._busy) < workers:
-                self._give(left.popleft())
+                try:
+                    self._give(left[0])
+                except (OSError, RuntimeError) as error:
+                    if not self._busy:
+                        raise _not_started(error) from error
+                    workers = len(self._busy)  # as many as the machine takes
+                    break
+                left.popleft()
             for connection in wait(list(self._busy)):
                 assert isinstance(connection, Connection)
                 process, task = self._busy.pop(connection)
@@ -93,33 +108,46 @@ class _Crew:
 
     def stop(self) -> None:
         """End all processes, those at work as well."""
-        processes = [(c, p) for c, (p, _) in self._busy.items()] + self._idle
-        for _, process in processes:
+        self._starter.shutdown()  # after a start in progress
+        for process in self._started.values():
             process.kill()
-        for connection, process in processes:
+        for connection, process in self._started.items():
             process.join()
             connection.close()
-        self._busy, self._idle = {}, []
+        self._busy, self._idle, self._started = {}, [], {}
 
     def _give(self, task: Task) -> None:
         """Hand a task to an idle process, or to a new one."""
-        connection, process = self._idle.pop() if self._idle else self._start()
+        connection, process = self._idle.pop() if self._idle else self._starter.submit(self._start).result()
         self._busy[connection] = (process, task)
         with suppress(OSError):  # it died meanwhile: waiting for it will tell
             connection.send(task)
 
     def _start(self) -> tuple[Connection, Any]:
+        """Start a process that Ctrl-C does not reach from its first moment on; for the starting thread."""
+        if hasattr(signal, "pthread_sigmask"):
+            from multiprocessing import resource_tracker
+
+            resource_tracker.ensure_running()  # it unblocks what is blocked where it starts its own process
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread; processes inherit it
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, os.getpid(), self._arguments), daemon=True
-        )
-        process.start()
-        theirs.close()  # so that the process's death closes the pipe
+        try:
+            process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # so that the process's death closes the pipe
+        self._started[ours] = process
+        with suppress(OSError):
+            ours.send_bytes(self._arguments)
         return ours, process
 
     def _lost(self, connection: Connection, process: Any, task: Task, workers: int) -> Outcome:
         """The outcome of a task whose process died."""
         process.join()
+        del self._started[connection]
         connection.close()
         self._dead += 1
         end = process.exitcode or 0
@@ -136,19 +164,28 @@ class _Crew:
         return outcome
 
 
-def _serve(connection: Connection, parent: int, arguments: bytes) -> None:
+def _not_started(error: Exception) -> SiseError:
+    words = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+    return SiseError(
+        f"no worker process can be started ({words}): end other programs, or start again with {option('workers', 1)}; what "
+        "was found before is kept"
+    )
+
+
+def _serve(connection: Connection) -> None:
     """In a worker: answer tasks until the parent ends, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    parent = parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has ended
         try:
-            explainer, plan, conditions = pickle.loads(arguments)  # opens the bundle
+            explainer, plan, conditions = pickle.loads(connection.recv_bytes())  # opens the bundle
         except SiseError as error:
             connection.send(error)
             return

@@ -43,13 +43,21 @@ class Server:
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
 
     def run(
-        self, *words: object, after: float | None = None, number: int = 9, file_size: int = 0
+        self,
+        *words: object,
+        after: float | None = None,
+        number: int = 9,
+        group: bool = False,
+        file_size: int = 0,
     ) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        request = {"words": [str(w) for w in words], "after": after, "signal": number, "file_size": file_size}
+        request = {"words": [str(w) for w in words], "after": after, "signal": number, "group": group}
+        request["file_size"] = file_size
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())  # type: ignore[no-any-return]
+        done: dict[str, Any] = json.loads(self.process.stdout.readline())
+        assert done["left"] == [], done  # no process outlives its command
+        return done
 
     def whole(self, *words: object) -> float:
         """Run a command to its end; its seconds."""
@@ -183,14 +191,23 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def killed_evaluations(
-    server: Server, tmp_path: Path, bundle: Path, pictures: list[Path], name: str, count: int
+    server: Server,
+    tmp_path: Path,
+    bundle: Path,
+    pictures: list[Path],
+    name: str,
+    count: int,
+    workers: int = 1,
 ) -> None:
+    """With several workers, SIGINT reaches all of their processes, as Ctrl-C in a terminal does."""
     data = pictures[0].parent.parent
+    group = workers > 1 and name == "SIGINT"
 
     def words(folder: str) -> tuple[object, ...]:
         return (
             "evaluate", bundle, "--dataset", "folder", data, "-o", tmp_path / folder, "--provider", "cpu", "--steps", 4,
             "--methods", "sise,gradcam", "--metrics", "drop,increase,insertion", "--batch-size", 4,
+            "--workers", workers,
         )  # fmt: skip
 
     server.whole(*words("warm"))
@@ -199,7 +216,7 @@ def killed_evaluations(
     assert len(unbroken) == 8
     for number, after in enumerate(moments(f"evaluate {name}", seconds, count)):
         folder = f"out-{number}"
-        ended_well(server.run(*words(folder), after=after, number=getattr(signal, name)), name)
+        ended_well(server.run(*words(folder), after=after, number=getattr(signal, name), group=group), name)
         server.whole(*words(folder))
         assert read_rows(tmp_path / folder) == unbroken and hidden(tmp_path / folder) == []
         assert (tmp_path / folder / "index.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
@@ -225,6 +242,14 @@ def test_evaluate(
     server: Server, tmp_path: Path, tiny_bundle: Path, pictures: list[Path], name: str, count: int
 ) -> None:
     killed_evaluations(server, tmp_path, tiny_bundle, pictures, name, count)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_evaluate_in_two_processes(
+    server: Server, tmp_path: Path, tiny_bundle: Path, pictures: list[Path], name: str, count: int
+) -> None:
+    killed_evaluations(server, tmp_path, tiny_bundle, pictures, name, count, workers=2)
 
 
 @pytest.fixture
