@@ -154,3 +154,39 @@ def reference_explainers(networks: Any, tmp_path_factory: pytest.TempPathFactory
         )  # fmt: skip
         found[name] = sise_ort.load(folder / f"{name}.sise", provider="cpu", batch_size=4)
     return found
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain folder: eight pictures in two classes, with masks; one picture of an unknown class, one truncated."""
+    import cv2
+
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "zebra"):
+        (root / label).mkdir()
+        (root / "masks" / label).mkdir(parents=True)
+    for i in range(8):
+        data = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10 + i : 30, 8 : 20 + 3 * i] = 255
+        name = f"{('ant', 'bee')[i % 2]}/{i}.png"
+        cv2.imwrite(str(root / name), cv2.GaussianBlur(data, (0, 0), 2))
+        if i != 5:
+            cv2.imwrite(str(root / "masks" / name), mask)
+    cv2.imwrite(str(root / "zebra" / "z.png"), data)
+    whole = (root / "ant" / "0.png").read_bytes()
+    (root / "ant" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.fixture(scope="session")
+def evaluated(tiny_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an evaluation of `pictures` that ran to its end has written."""
+    from evaluating import arguments, run
+
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    result = run(*arguments(tiny_bundle, pictures, out))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(out / "index.html")
+    return out
