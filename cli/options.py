@@ -203,6 +203,20 @@ def method_parameters(
     return parameters
 
 
+def _inputs(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> dict[str, Any] | None:
+    """The values of --input by name; numbers and lists are read, what else there is names a file."""
+    import json
+
+    found: dict[str, Any] = {}
+    for name, text in pairs(words, "--input").items():
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        found[name] = value if isinstance(value, (bool, int, float, list)) else text
+    return found or None
+
+
 def source_options(command: F) -> F:
     """Add the options that say how a model is loaded, shared by `export` and `layers`."""
     for decorate in reversed(
@@ -236,7 +250,17 @@ def source_options(command: F) -> F:
                 help="Function that turns class scores into confidences; auto reads it off the graph.",
             ),
             click.option(
-                "--output", metavar="NAME", help="Name of the model's output with the class scores."
+                "--output",
+                metavar="NAME",
+                help="Output to explain, where the model has several, or any other tensor of an .onnx file.",
+            ),
+            click.option(
+                "--input",
+                "inputs",
+                metavar="NAME=VALUE",
+                multiple=True,
+                callback=_inputs,
+                help="Constant for an input other than the picture: a number, a list such as [0,1] or an .npy file; repeatable.",
             ),
             click.option(
                 "--layers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +123,15 @@ def load_network(source: Any, weights: str | Path | None = None, **options: Any)
 def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
     size, outputs = options.input.size, options.outputs
     loaded = load_source(
-        source, weights=weights, classes=outputs.classes, input_size=size, output=outputs.output, color=options.input.color
+        source, weights=weights, classes=outputs.classes, input_size=size, output=outputs.output, color=options.input.color,
+        inputs=options.input.inputs,
     )  # fmt: skip
     with translated(f"{loaded.words} cannot be read as a network", SourceError):
         network = clean(loaded.model, input_size=size, output=outputs.output, default_size=loaded.size)
-        return Network(loaded, network, cut_head(network.model, outputs.head, network.siblings))
+        chosen = network.chosen
+        if chosen.tensor and loaded.reference_at is not None:
+            loaded = replace(loaded, reference=loaded.reference_at(chosen.tensor))
+        return Network(loaded, network, cut_head(network.model, outputs.head, chosen.siblings))
 
 
 def list_layers(
@@ -208,7 +212,7 @@ def export_bundle(
     target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
     for note in network.clean.notes:
-        report(note)
+        report(f"note: {note}")
     with translated(f"{network.source.words} cannot be exported"):
         plan = _plan(network, asked)
         if said := repeated(plan.labels):
@@ -244,7 +248,9 @@ def _plan(network: Network, options: Options) -> Plan:
         options.input.frame_dtype,
         1 if cleaned.one_at_a_time else None,
     )
-    labels = read_labels(options.outputs.labels, network.head.head.classes, known.labels)
+    labels = read_labels(
+        options.outputs.labels, network.head.head.classes, known.labels or cleaned.chosen.labels
+    )
     chosen = choose_blocks(network.graph, options.blocks.layers)
     require_rules(network.graph, chosen)
     if not options.blocks.phases.isdisjoint({"image_gradient", "full_gradient"}):
@@ -274,6 +280,7 @@ def _build(plan: Plan) -> dict[str, ir.Model]:
 
 def _describe(plan: Plan, name: str) -> Manifest:
     """The manifest, but for the hashes of the files."""
+    notes = {"notes": list(said)} if (said := plan.network.clean.notes) else {}
     versions = {"sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__}
     return Manifest(
         name=name,
@@ -284,6 +291,6 @@ def _describe(plan: Plan, name: str) -> Manifest:
         layers=plan.layers,
         labels=plan.labels,
         precision="fp32",
-        origin={**plan.network.source.origin, **versions},
+        origin={**plan.network.source.origin, **notes, **versions},
         files={},
     )

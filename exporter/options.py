@@ -69,6 +69,8 @@ class Input:
         What masks hide becomes "mean" (0 of the network's input) or "black".
     frame_dtype : str
         Type of a pixel, "uint8" or "float32".
+    inputs : mapping, optional
+        Constants for inputs other than the picture, by name: a number, a list of numbers, an array or an .npy file.
     """
 
     input_size: str | int | Sequence[int] | None = None
@@ -79,6 +81,7 @@ class Input:
     fit: str | None = None
     hidden: str = "mean"
     frame_dtype: str = "uint8"
+    inputs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("color", "normalize", "fit"):
@@ -190,7 +193,7 @@ class Outputs:
     Attributes
     ----------
     output : str, optional
-        Name of the output with the class scores, where there are several.
+        Name of the output to explain, where there are several, or of any other tensor of an .onnx file.
     head : str
         What turns class scores into confidences: "auto" (read off the graph), "softmax", "sigmoid" or "none".
     classes : int, optional
@@ -312,11 +315,10 @@ class Options:
             There is no such option, or a value is out of its range.
         """
         known = {f.name for group in GROUPS.values() for f in dataclasses.fields(group)}
-        for name in given:
-            if name not in known:
-                close = difflib.get_close_matches(name, [*known, "weights", "force"], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ParameterError(f"an export has no option '{name}'{hint}")
+        for name in (n for n in given if n not in known):
+            close = difflib.get_close_matches(name, [*known, "weights", "force"], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ParameterError(f"an export has no option '{name}'{hint}")
         return cls(**{key: _filled(group, given) for key, group in GROUPS.items()})
 
 
@@ -345,8 +347,7 @@ def _require_pixel_units(mean: tuple[float, ...], std: tuple[float, ...]) -> Non
     Rule: a standard deviation under 1, or means that all lie in 0 to 1 and are not all 0, cannot be in units of 0 to
     255. Means of 0 with deviations of 1 (no normalisation), and deviations of 1 with any other mean are fine.
     """
-    small = min(std) < 1
-    if small or (max(mean) <= 1 and min(mean) >= 0 and max(mean) > 0):
+    if min(std) < 1 or (max(mean) <= 1 and min(mean) >= 0 and max(mean) > 0):
         in_units = max(map(abs, mean)) <= 1, max(std) <= 1  # each by itself: one of them may be right
         scaled = [
             [round(255 * v, 3) if times else v for v in values]
@@ -362,10 +363,9 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
-        found = tuple(float(v) for v in (value if np.ndim(value) else [value]))
+        return tuple(float(v) for v in (value if np.ndim(value) else [value]))
     except (TypeError, ValueError, OverflowError) as error:
         raise ParameterError(f"{option(name)} is {value!r}; numbers are needed, one per channel") from error
-    return found
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ FLAGS = {
     "explain": "--class",
     "folder": "-o",
     "graphs": "--with",
+    "inputs": "--input",
     "only_report": "--report",
     "out": "-o",
     "parameters": "--set",
@@ -42,8 +43,9 @@ def option(name: str, value: object = None) -> str:
     name : str
         The parameter's Python name; ``"method.masks"`` is a parameter of a method (`--set masks=`), ``"dataset.split"``
         one of a data set (`--dataset-set split=`).
-    value : str, number, bool, list or None
-        What to pass, where the message says so: ``option("fit", "crop")`` reads `fit="crop"` or `--fit crop`.
+    value : str, number, bool, list, dict or None
+        What to pass, where the message says so: ``option("fit", "crop")`` reads `fit="crop"` or `--fit crop`; a dict is
+        an option that is repeated, `--input a=0 --input b=0`.
 
     Returns
     -------
@@ -142,6 +144,8 @@ def _flag(name: str, value: object) -> str:
     flag = FLAGS.get(name, "--" + name.replace("_", "-"))
     if value is None or value is True:
         return flag
+    if isinstance(value, dict):
+        return " ".join(f"{flag} {key}={part}" for key, part in value.items())
     return f"{flag} {','.join(map(str, value)) if isinstance(value, list) else value}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def load_source(
     input_size: tuple[int, int] | None = None,
     output: str | None = None,
     color: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Source:
     """Load a model from whatever the user named.
 
@@ -34,9 +36,11 @@ def load_source(
     input_size : (int, int), optional
         Height and width.
     output : str, optional
-        For .onnx files: the output that holds the class scores.
+        For .onnx files: the output, or any other tensor, that is explained.
     color : str, optional
         "gray" for PyTorch networks with one input channel.
+    inputs : mapping, optional
+        For .onnx files: constants for inputs other than the picture.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def load_source(
             raise SourceError(
                 f"a PyTorch module does not tell its picture's size: pass {option('input_size')} N, or height and width"
             )
-        _refuse("a module", weights=weights, classes=classes, output=output)
+        _refuse("a module", weights=weights, classes=classes, output=output, inputs=inputs or None)
         source_net = torch_model.own_copy(source)
         return torch_model.from_module(source_net, type(source).__name__, input_size, channels=channels)
     text = str(source)
@@ -73,12 +77,12 @@ def load_source(
         )
     if path.suffix == ".onnx" or is_file:
         _refuse("an .onnx file", weights=weights, classes=classes)
-        return load_onnx(path, output)
+        return load_onnx(path, output, inputs)
     if not is_name:
         raise SourceError(f"there is no model file '{text}'")
     from sise_ort.exporter.sources import torch_model
 
-    _refuse("a model from PyTorch", output=output)
+    _refuse("a model from PyTorch", output=output, inputs=inputs or None)
     if text.startswith("timm:"):
         from sise_ort.exporter.sources.timm_model import load_timm
 

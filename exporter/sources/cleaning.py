@@ -13,8 +13,9 @@ import onnx_ir.passes.common as passes
 from sise_ort.errors import SourceError, first_line, option
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients.engine import describe
-from sise_ort.exporter.head import final_activation
 from sise_ort.exporter.sources.batch import keep_pictures_at_the_end, put_pictures_in_front, with_free_batch
+from sise_ort.exporter.sources.cutting import forget_dictionaries
+from sise_ort.exporter.sources.endings import Chosen, choose_output
 from sise_ort.exporter.sources.inputs import (
     PICTURES,
     Axes,
@@ -48,8 +49,8 @@ class CleanNetwork:
         Size of the input.
     one_at_a_time : bool
         The file's batch of 1 could not be made dynamic; the input is [1, C, H, W].
-    siblings : tuple of str
-        Names of the file's other outputs that end with a Softmax or Sigmoid.
+    chosen : Chosen
+        Which output it is, and what was found out about it.
     file_input : FileInput
         The picture as the file itself takes it.
     notes : tuple of str
@@ -61,7 +62,7 @@ class CleanNetwork:
     height: int
     width: int
     one_at_a_time: bool = False
-    siblings: tuple[str, ...] = ()
+    chosen: Chosen = field(default_factory=Chosen)
     file_input: FileInput = field(default_factory=FileInput)
     notes: tuple[str, ...] = ()
 
@@ -107,9 +108,9 @@ def clean(
         passes.TopologicalSortPass(),
     )(model)
     graph = model.graph
-    _require_domains(model)
-    siblings = () if every_output else _choose_output(graph, output)
+    chosen = Chosen() if every_output else choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
+    _require_domains(model)
     image = find_input(graph)
     file_input, channels, fixed = read_input(image)
     to_float32(graph)
@@ -122,10 +123,10 @@ def clean(
     squares = fitting_squares(model, channels, OPSET) if open_size else None
     size = choose_size(fixed, input_size, default_size, squares)
     graph.inputs[0].shape = ir.Shape([BATCH, channels, *size])
-    notes = (_guessed(size),) if open_size else ()
+    notes = (*chosen.notes, *([_guessed(size)] if open_size else []))
 
     cleaned, one_at_a_time = _with_shapes(model, batch, every_output)
-    return CleanNetwork(_tidy(cleaned), channels, *size, one_at_a_time, siblings, file_input, notes)
+    return CleanNetwork(_tidy(cleaned), channels, *size, one_at_a_time, chosen, file_input, notes)
 
 
 def _with_shapes(model: ir.Model, batch: int | None, rows: bool) -> tuple[ir.Model, bool]:
@@ -217,12 +218,14 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     del proto.graph.value_info[:]  # stale shapes stop the converter
     try:
-        return onnx.version_converter.convert_version(proto, OPSET)
+        converted = onnx.version_converter.convert_version(proto, OPSET)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise SourceError(
             f"the model's opset {version} cannot be converted to opset {OPSET}: {first_line(error)}. "
             "Export it anew with opset_version=20."
         ) from error
+    forget_dictionaries(converted)
+    return converted
 
 
 def _rewrite(model: ir.Model) -> None:
@@ -230,22 +233,3 @@ def _rewrite(model: ir.Model) -> None:
         rewrite(model)
     except ValueError as error:
         raise SourceError(f"the model cannot be brought to opset {OPSET}: {error}") from error
-
-
-def _choose_output(graph: ir.Graph, output: str | None) -> tuple[str, ...]:
-    """Leave one output; return the names of the others that end with a Softmax or Sigmoid."""
-    names = [v.name for v in graph.outputs]
-    if output is None and len(names) > 1:
-        raise SourceError(
-            f"the model has the outputs {', '.join(map(str, names))}: name the class scores with {option('output')}"
-        )
-    if output is not None and output not in names:
-        raise SourceError(
-            f"{option('output')}: there is no output '{output}'; the model has {', '.join(map(str, names))}"
-        )
-    if not names:
-        raise SourceError("the model has no output")
-    keep = graph.outputs[names.index(output) if output is not None else 0]
-    siblings = [v.name or "" for v in graph.outputs if v is not keep and final_activation(v) is not None]
-    graph.outputs[:] = [keep]
-    return tuple(siblings)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sise_ort.errors import SourceError
 from sise_ort.exporter.ops import Ops, attribute, constant_array
+from sise_ort.exporter.sources.cutting import require_one_input
 
 PICTURES, CHANNELS, ROWS, COLUMNS = range(4)
 Axes = tuple[int | None, int | None, int | None, int | None]
@@ -107,6 +108,9 @@ def find_input(graph: ir.Graph) -> ir.Value:
     possible = [
         v for v in used if v.dtype in _REAL | WHOLE and (v.shape is None or len(v.shape) in (2, 3, 4))
     ]
+    pictures = [v for v in possible if v.dtype in _REAL and v.shape is not None and len(v.shape) == 4]
+    if len(pictures) == 1:
+        require_one_input(pictures[0], [v for v in used if v is not pictures[0]])
     if len(used) != 1 or len(possible) != 1:
         raise SourceError(
             f"the model must have one input that is a picture, such as [n, C, H, W] or [n, H, W, C]; it has: {listed}"

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from sise_ort.exporter.sources.inputs import FileInput
 
+Reference = Callable[[NDArray[np.float32], FileInput], NDArray[Any]]
+"""Network inputs [n, C, H, W], and how the file takes them, to the values of a tensor [n, …] by the source's framework."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,13 +40,16 @@ class Source:
         Height and width where nobody asks for others.
     words : str
         The source as errors name it: "'model.onnx'".
+    reference_at : callable, optional
+        The name of a tensor in the source to what computes it as `reference` computes the output.
     """
 
     name: str
     model: onnx.ModelProto | ir.Model
-    reference: Callable[[NDArray[np.float32], FileInput], NDArray[Any]]
+    reference: Reference
     origin: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     words: str = "the model"
+    reference_at: Callable[[str], Reference] | None = None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sise_ort.errors import MissingDependencyError, SourceError, first_line, option
 from sise_ort.exporter.sources.cleaning import OPSET
 from sise_ort.exporter.sources.inputs import FileInput
+from sise_ort.exporter.sources.onnx_file import references_of
 from sise_ort.exporter.sources.onnx_proto import refuse_pointer, regular_file
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import innermost
@@ -246,7 +247,17 @@ def from_module(
         return np.asarray(output.numpy())
 
     facts = {**(origin or {"kind": "torch", "module": type(net).__name__}), "torch": torch.__version__}
-    return Source(name, model, reference, facts, defaults or {}, labels, size, words=f"the network '{name}'")
+    return Source(
+        name,
+        model,
+        reference,
+        facts,
+        defaults or {},
+        labels,
+        size,
+        f"the network '{name}'",
+        references_of(model),
+    )
 
 
 def own_copy(net: nn.Module) -> nn.Module:

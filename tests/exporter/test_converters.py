@@ -18,7 +18,6 @@ from tiny import tiny_model
 from torch import Tensor, nn
 
 import sise_ort
-from sise_ort.errors import SourceError
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -260,9 +259,7 @@ def test_label_beside_probabilities(tmp_path: Path, frame: Any) -> None:
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 4])
     )
-    with pytest.raises(SourceError, match="outputs y, probabilities: name the class scores with output="):
-        exported(model, tmp_path)
-    explainer = exported(model, tmp_path, output="probabilities")
+    explainer = exported(model, tmp_path)
     assert explainer.manifest.head.words == "softmax"
     result = explainer.explain(frame)
     theirs = own_scores(tiny_model(tail="y = Softmax<axis=1>(scores)"), frame)

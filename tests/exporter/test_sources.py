@@ -351,8 +351,8 @@ def test_a_bundle_that_differs_is_an_error(
 ) -> None:
     from sise_ort.exporter.sources import onnx_file
 
-    right = onnx_file._Reference.__call__
-    monkeypatch.setattr(onnx_file._Reference, "__call__", lambda self, *inputs: right(self, *inputs) * 1.01)
+    right = onnx_file.Reference.__call__
+    monkeypatch.setattr(onnx_file.Reference, "__call__", lambda self, *inputs: right(self, *inputs) * 1.01)
     with pytest.raises(
         ExportError, match=r"differ from the source model's by 9\.\d+e-03 of their size, more than 1e-03"
     ):
