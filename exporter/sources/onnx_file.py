@@ -20,7 +20,6 @@ from sise_ort.exporter.sources.cutting import (
     needed_for,
     openable,
 )
-from sise_ort.exporter.sources.endings import find_endings
 from sise_ort.exporter.sources.inputs import PICTURES, FileInput
 from sise_ort.exporter.sources.numbers import to_float32
 from sise_ort.exporter.sources.onnx_proto import read_proto
@@ -79,20 +78,18 @@ def load_onnx(path: str | Path, output: str | None = None, inputs: Mapping[str, 
     return Source(path.stem, proto, reference, origin, words=f"'{path}'", reference_at=reference_at)
 
 
-def references_of(model: ir.Model) -> Callable[[str], Reference] | None:
-    """What computes tensors of a traced network, where the export may need others than its first output.
+def references_of(model: ir.Model) -> Callable[[str], Reference]:
+    """What computes tensors of a traced network, where others than its first output are compared.
 
     Parameters
     ----------
     model : ir.Model
-        A copy is kept of one that has several outputs, or one with an ending that is no scores.
+        It may be changed afterwards: a copy of its nodes is kept.
 
     Returns
     -------
-    callable or None
+    callable
     """
-    if len(model.graph.outputs) == 1 and not any(ending.operators for ending in find_endings(model.graph)):
-        return None
     kept = model.clone()
     return lambda tensor: Reference(lambda: needed_for(ir.to_proto(kept), tensor), tensor)
 
