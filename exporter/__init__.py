@@ -9,8 +9,10 @@ from sise_ort.errors import MissingDependencyError
 if TYPE_CHECKING:
     from sise_ort.exporter.export import export_bundle as export_bundle
     from sise_ort.exporter.export import list_layers as list_layers
+    from sise_ort.exporter.inspection import Inspection as Inspection
+    from sise_ort.exporter.inspection import inspect as inspect
 
-__all__ = ["export_bundle", "list_layers"]
+__all__ = ["Inspection", "export_bundle", "inspect", "list_layers"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +26,6 @@ def __getattr__(name: str) -> Any:
             f"exporting needs the package '{error.name}': pip install 'sise-ort[cpu,export]' for .onnx files, "
             "'sise-ort[cpu,torch]' for models from PyTorch"
         ) from error
-    from sise_ort.exporter import export
+    from sise_ort.exporter import export, inspection
 
-    return getattr(export, name)
+    return getattr(inspection if hasattr(inspection, name) else export, name)

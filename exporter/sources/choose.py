@@ -27,8 +27,9 @@ def load_source(
 
     Parameters
     ----------
-    source : str, Path or torch.nn.Module
-        An .onnx file, a torchvision name, ``timm:NAME``, ``package.module:factory``, or a module.
+    source : str, Path, torch.nn.Module or Source
+        An .onnx file, a torchvision name, ``timm:NAME``, ``package.module:factory``, or a module. What is loaded already
+        is returned as it is.
     weights : str or Path, optional
         For PyTorch: "DEFAULT", "NONE" or a file with a state dict.
     classes : int, optional
@@ -49,6 +50,8 @@ def load_source(
     ParameterError
         An option does not go with this kind of source.
     """
+    if isinstance(source, Source):
+        return source
     channels = 1 if color == "gray" else 3
     if not isinstance(source, (str, Path)):
         from sise_ort.exporter.sources import torch_model

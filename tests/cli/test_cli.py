@@ -10,10 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner, Result
-from tiny import tiny_model
 
 from sise_ort.cli.main import COMMANDS, main
 
@@ -131,30 +129,6 @@ def test_exit_codes(
     assert result.exit_code == code, result.output
     assert words in result.stderr
     assert result.stdout == ""
-
-
-def test_layers(tiny_onnx: Path, tmp_path: Path) -> None:
-    result = call("layers", tiny_onnx)
-    assert result.exit_code == 0
-    rows = {
-        line.split()[2] if line.startswith("block") else line.split()[0]: line
-        for line in result.stdout.splitlines()
-    }
-    assert rows["r3"].startswith("block 3") and "8 × 12" in rows["r3"]
-    assert "only pooled" in rows["p1"] and "before the first layer" in rows["x"]
-    result = call("layers", tiny_onnx, "--layers", "c2,r3")
-    assert [line.split()[2] for line in result.stdout.splitlines() if line.startswith("block")] == [
-        "c2",
-        "r3",
-    ]
-
-    model = tiny_model()
-    relu = next(n for n in model.graph.node if n.name == "" and n.output[0] == "r2")
-    relu.op_type = "Atan"
-    onnx.save(model, tmp_path / "atan.onnx")
-    result = call("layers", tmp_path / "atan.onnx")
-    assert result.exit_code == 1
-    assert "block 1" in result.stdout and "no gradient rule for operator Atan" in result.stderr
 
 
 def test_explain_every_positive_class(sigmoid_bundle: Path, picture: Path, tmp_path: Path) -> None:

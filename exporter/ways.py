@@ -1,0 +1,134 @@
+"""Tries an export up to its gradients, as it is asked for and with the options that errors name: what would help?"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from sise_ort.errors import NoBlocksError, SiseError, option, raw_message
+from sise_ort.exporter.attention import mixings
+from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks, require_rules
+from sise_ort.exporter.export import Network, load_network
+from sise_ort.exporter.head import final_activation
+from sise_ort.exporter.looks import has_places
+from sise_ort.exporter.options import Options
+from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.sources.translation import translated
+
+MOST_TRIES = 16
+"""Sets of options that are tried, where an export fails as it was asked for."""
+STAND_IN_SIZE = 224
+"""Pixels of a side, tried where a file leaves its picture's size open."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """An export up to its gradients: how far it came with some further options.
+
+    Attributes
+    ----------
+    options : mapping
+        The further options.
+    network : Network or None
+        The cleaned network, where it came so far.
+    chosen : tuple of Candidate
+        Its blocks, where they were found.
+    problem : SiseError or None
+        What stopped it.
+    """
+
+    options: Mapping[str, Any]
+    network: Network | None = None
+    chosen: tuple[Candidate, ...] = ()
+    problem: SiseError | None = None
+
+
+def own_copy(source: Source) -> Source:
+    """The source with a model of its own: cleaning changes it."""
+    if isinstance(source.model, ir.Model):
+        return dataclasses.replace(source, model=source.model.clone())
+    model = onnx.ModelProto()
+    model.CopyFrom(source.model)
+    return dataclasses.replace(source, model=model)
+
+
+def tries_of(source: Source, raw: ir.Graph, options: Mapping[str, Any], asked: Options) -> Iterator[Try]:
+    """Exports up to their gradients: as asked, then with the options that errors name, until one goes through."""
+    waiting: list[Mapping[str, Any]] = [{}]
+    seen = 0
+    while waiting and seen < MOST_TRIES:
+        further = waiting.pop(0)
+        found = _attempt(source, {**options, **further}, further)
+        seen += 1
+        yield found
+        if found.problem is None:
+            if not further:
+                return
+            continue
+        for name, value in _named_by(found, raw, asked):
+            if name not in further and {**further, name: value} not in waiting:
+                waiting.append({**further, name: value})
+
+
+def _attempt(source: Source, options: Mapping[str, Any], further: Mapping[str, Any]) -> Try:
+    network: Network | None = None
+    chosen: tuple[Candidate, ...] = ()
+    try:
+        network = load_network(own_copy(source), **options)
+        with translated("its blocks cannot be found"):
+            chosen = tuple(choose_blocks(network.graph, options.get("layers"), gives_places(network.graph)))
+            require_rules(network.graph, chosen)
+    except SiseError as error:
+        return Try(further, network, chosen, error)
+    return Try(further, network, chosen)
+
+
+def _named_by(found: Try, raw: ir.Graph, asked: Options) -> list[tuple[str, Any]]:
+    """Options that an error names, with values that may help."""
+    assert found.problem is not None
+    message, said = raw_message(found.problem), str(found.problem)
+    named: list[tuple[str, Any]] = []
+    if option("output") in message and asked.outputs.output is None and len(raw.outputs) > 1:
+        named += [("output", v.name) for v in likely_first(raw.outputs)]
+    if "input_size=" in said:
+        fitting = re.search(r"squares of \d+ to (\d+) pixels", said)
+        named.append(("input_size", int(fitting[1]) if fitting else STAND_IN_SIZE))
+    if "head=" in said:
+        named.append(("head", "none"))
+    layers = re.search(r"layers=(\[[^\]]*\])", said)
+    if layers is not None:
+        named.append(("layers", ast.literal_eval(layers[1])))
+    elif isinstance(found.problem, NoBlocksError) and found.network is not None:
+        named += _before_mixing(found.network.graph)
+    return named
+
+
+def likely_first(outputs: Sequence[ir.Value]) -> list[ir.Value]:
+    """Outputs that end with a Softmax or Sigmoid before the others."""
+    return sorted(outputs, key=lambda v: final_activation(v) is None)
+
+
+def _before_mixing(graph: ir.Graph) -> list[tuple[str, Any]]:
+    """The deepest candidate in front of the first operator that mixes all places."""
+    found = mixings(graph)
+    if not found:
+        return []
+    front: set[str | None] = set()
+    for node in graph:
+        if node is found[0].node:
+            break
+        front.update(v.name for v in node.outputs)
+    able = [c.tensor for c in candidates(graph, gives_places(graph)) if not c.why_not and c.tensor in front]
+    return [("layers", able[-1:])] if able else []
+
+
+def gives_places(graph: ir.Graph) -> bool:
+    """Whether an output of a network has values for several places or candidates of a picture."""
+    return any(has_places(v, graph.inputs[0]) for v in graph.outputs)
