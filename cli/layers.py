@@ -25,7 +25,7 @@ MOST_PER_SIZE = 3
 @source_options
 @click.option("--all", "everything", is_flag=True, help="List every feature map that is no candidate, too.")
 def command(source: str, layers: list[str] | None, everything: bool, **options: Any) -> None:
-    """Show what is in a network: inputs, outputs, blocks, and what stands in the way of an export.
+    """Show a network's outputs, its blocks, and what stands in the way of an export.
 
     MODEL is what `sise-ort export` takes: an .onnx file, a torchvision name, a timm name, or package.module:factory. It may
     be a network that cannot be exported: the report says why, and which options help. A bundle's folder shows its facts.

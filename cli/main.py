@@ -14,7 +14,7 @@ from sise_ort.cli.exits import orderly
 
 COMMANDS = {
     "export": "Turn a CNN into a bundle of ONNX graphs that predict and explain.",
-    "layers": "Show what is in a network: inputs, outputs, blocks, and what stands in the way of an export.",
+    "layers": "Show a network's outputs, its blocks, and what stands in the way of an export.",
     "explain": "Explain a network's decisions on pictures with heat maps.",
     "evaluate": "Compare the quality and the price of methods on a data set.",
     "bench": "Measure the best batch size on this machine, and remember it.",

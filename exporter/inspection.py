@@ -187,7 +187,8 @@ def _load(source: Any, weights: str | Path | None, asked: Options) -> tuple[Sour
     """The source; where it cannot be loaded whole, what can be read of its file, and what cannot."""
     try:
         return load_source(
-            source, weights=weights, classes=asked.outputs.classes, input_size=asked.input.size, color=asked.input.color
+            source, weights=weights, classes=asked.outputs.classes, input_size=asked.input.size,
+            output=asked.outputs.output, color=asked.input.color, inputs=asked.input.inputs,
         ), None  # fmt: skip
     except (ParameterError, MissingDependencyError):
         raise

@@ -128,3 +128,9 @@ def test_a_bundle_needs_no_onnx(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize("flag", ["--head", "--color"])
 def test_wrong_usage_stays_wrong_usage(tiny_onnx: Path, flag: str) -> None:
     assert layers(tiny_onnx, flag, "nothing").exit_code == 2
+
+
+def test_any_tensor_as_output(tiny_onnx: Path) -> None:
+    result = layers(tiny_onnx, "--output", "g")
+    assert result.exit_code == 0
+    assert "class scores of 16 classes" in result.stdout and "Nothing stands in the way" in result.stdout

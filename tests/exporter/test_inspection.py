@@ -24,8 +24,9 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def two_outputs() -> onnx.ModelProto:
-    model = tiny_model(tail="y = Softmax<axis=1>(scores)")
-    model.graph.output.append(onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["n", 4]))
+    """Probabilities of four classes, and sixteen numbers that do not come from them."""
+    model = tiny_model(tail="y = Softmax<axis=1>(scores)\n z = Tanh(f)")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["n", 16]))
     return model
 
 
@@ -33,10 +34,12 @@ def test_options_that_help_are_tried(tmp_path: Path) -> None:
     """What stands under `ways` goes through an export, what stands under `tried` does not."""
     path = saved(two_outputs(), tmp_path)
     found = inspect(path)
-    assert [o.name for o in found.outputs] == ["y", "scores"]
-    assert len(found.obstacles) == 1 and "outputs y, scores" in str(found.obstacles[0])
-    assert found.ways[0] == {"output": "y"} == found.shown_with
+    assert [o.name for o in found.outputs] == ["y", "z"]
+    assert len(found.obstacles) == 1 and "outputs y, z" in str(found.obstacles[0])
+    assert found.ways == ({"output": "y"}, {"output": "z", "head": "none"})
+    assert found.shown_with == {"output": "y"} and found.tried[0][0] == {"output": "z"}
     assert [c.tensor for c in found.chosen] == ["r1", "r2", "r3"]
+    assert "between -1 and 1" in found.outputs[1].looks_like
     for number, way in enumerate(found.ways):
         sise_ort.export(path, tmp_path / f"{number}.sise", normalize="tf", **way)
     for options, problem in found.tried:
