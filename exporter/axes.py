@@ -32,11 +32,14 @@ class Axis:
     length : int
     whole : bool
         Whether its places run over the picture in order. False where that cannot be proven.
+    pieces : tuple of Label
+        What lies side by side in it, such as a strip of rows before a strip of columns; empty where that is not known.
     """
 
     kinds: frozenset[str]
     length: int
     whole: bool = True
+    pieces: tuple[tuple[Part, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,32 @@ def whole_axis(kinds: Iterable[str], length: int) -> Label:
 
 def unknown_axis(kinds: Iterable[str], length: int) -> Label:
     return (Part(Axis(frozenset(kinds), length, whole=False), 1, length),)
+
+
+def side_by_side(labels: Iterable[Label]) -> Label:
+    """An axis in which several stand one behind the other: `cut_out` gives each of them back."""
+    pieces = tuple(piece for label in labels for piece in pieces_of(label) or (label,))
+    kinds = frozenset(kind for piece in pieces for kind in kinds_of(piece))
+    length = sum(map(length_of, pieces))
+    return (Part(Axis(kinds, length, whole=False, pieces=pieces), 1, length),)
+
+
+def pieces_of(label: Label) -> tuple[Label, ...]:
+    """The labels that lie side by side in an axis; empty where it is none of `side_by_side`."""
+    whole = len(label) == 1 and label[0].step == 1 and label[0].length == label[0].axis.length
+    return label[0].axis.pieces if whole else ()
+
+
+def cut_out(label: Label, start: int, length: int) -> Label | None:
+    """The label of the places from `start` on; None where they are not some of the pieces of `side_by_side`."""
+    at, found = 0, []
+    for piece in pieces_of(label):
+        if at >= start and at + length_of(piece) <= start + length:
+            found.append(piece)
+        at += length_of(piece)
+    if sum(map(length_of, found)) != length or not found:
+        return None
+    return found[0] if len(found) == 1 else side_by_side(found)
 
 
 def kinds_of(label: Iterable[Part]) -> frozenset[str]:

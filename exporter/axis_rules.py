@@ -18,13 +18,16 @@ from sise_ort.exporter.axes import (
     Known,
     Label,
     Labels,
+    cut_out,
     handed_out,
     join,
     kinds_of,
     labels_of,
     length_of,
     lengths_of,
+    pieces_of,
     resized,
+    side_by_side,
     unknown_axis,
     whole_axis,
 )
@@ -82,6 +85,8 @@ def _result(node: ir.Node, value: ir.Value, labels: Known) -> Labels | None:
     if node.op_type in _SCATTERING:
         return _unknown(node, lengths, labels)
     found = (rule or _broadcast)(node, lengths, labels)
+    if node.op_type in ("Slice", "Split"):
+        found = _pieces(node, value, lengths, labels, found)
     if found is None or [length_of(label) for label in found] != lengths:
         return _unknown(node, lengths, labels)
     return found
@@ -117,7 +122,10 @@ def _windows(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | N
     source = _first(node, labels)
     if source is None or len(source) != len(lengths):
         return None
-    return (*source[:2], *_strided(source[2:], lengths[2:]))
+    places = [
+        unknown_axis(kinds_of(label), length_of(label)) if pieces_of(label) else label for label in source[2:]
+    ]
+    return (*source[:2], *_strided(places, lengths[2:]))
 
 
 def _strided(source: Sequence[Label], lengths: Sequence[int]) -> list[Label]:
@@ -132,7 +140,13 @@ def _convolve(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | 
     source = _first(node, labels)
     if source is None or len(source) != len(lengths):
         return None
-    return (source[0], _learned(source[1], lengths[1]), *_strided(source[2:], lengths[2:]))
+    weights = node.inputs[3 if node.op_type == "QLinearConv" else 1]
+    sides = lengths_of(weights) if weights is not None else None
+    places = list(source[2:])
+    for axis, label in enumerate(places):
+        if pieces_of(label) and (sides is None or sides[axis + 2] != 1):  # windows over the seam
+            places[axis] = unknown_axis(kinds_of(label), length_of(label))
+    return (source[0], _learned(source[1], lengths[1]), *_strided(places, lengths[2:]))
 
 
 def _learned(summed: Label, length: int) -> Label:
@@ -191,6 +205,36 @@ def _cut(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
     return tuple(found)
 
 
+def _pieces(
+    node: ir.Node, value: ir.Value, lengths: Sequence[int], labels: Known, found: Labels | None
+) -> Labels | None:
+    """What Slice and Split cut out of tensors that a Concat has put side by side, as it was before."""
+    source = _first(node, labels)
+    if source is None or found is None or len(source) != len(lengths):
+        return found
+    starts = _starts(node, value, len(source))
+    pieces = list(found)
+    for axis, start in starts.items():
+        start = start + length_of(source[axis]) if start < 0 else start
+        pieces[axis] = cut_out(source[axis], start, lengths[axis]) or found[axis]
+    return tuple(pieces)
+
+
+def _starts(node: ir.Node, value: ir.Value, rank: int) -> dict[int, int]:
+    """Where an output of Split or Slice begins, by axis; empty where that is not known or places are left out."""
+    if node.op_type == "Split":
+        axis = int(attribute(node, "axis", 0)) % rank
+        before = [lengths_of(other) for other in node.outputs[: list(node.outputs).index(value)]]
+        return {} if None in before else {axis: sum(found[axis] for found in before if found is not None)}
+    given = [constant_array(v) if v is not None else None for v in node.inputs[1:]]
+    starts, axes = given[0], given[2] if len(given) > 2 else None
+    steps = given[3] if len(given) > 3 else np.ones(1)
+    if starts is None or steps is None or np.any(steps != 1):
+        return {}
+    order = range(starts.size) if axes is None else [int(a) % rank for a in axes.ravel()]
+    return dict(zip(order, map(int, starts.ravel()), strict=True))
+
+
 def _resize(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | None:
     source = _first(node, labels)
     if source is None or len(source) != len(lengths):
@@ -214,8 +258,11 @@ def _concat(node: ir.Node, lengths: Sequence[int], labels: Known) -> Labels | No
         found[axis] = resized(known[0][axis], lengths[axis], moved=kept < _KEPT)
     else:
         kinds = {kind for one in known for kind in kinds_of(one[axis])}
-        one = whole_axis if kinds <= {CHANNELS} or kinds == {BATCH} else unknown_axis
-        found[axis] = one(kinds, lengths[axis])
+        if kinds <= {CHANNELS} or kinds == {BATCH}:
+            found[axis] = whole_axis(kinds, lengths[axis])
+        else:
+            parts = [labels_of(v, labels) for v in node.inputs]
+            found[axis] = side_by_side([part[axis] for part in parts if part is not None])
     return tuple(found)
 
 

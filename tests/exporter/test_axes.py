@@ -173,3 +173,35 @@ def test_a_finer_and_a_coarser_axis_span_the_picture() -> None:
     labels = label_axes(made)[made.outputs[0]]
     assert labels is not None
     assert [place_axis(label) for label in labels] == [None, None, "height", "width"]
+
+
+STRIPS = """
+ rows = ReduceMean<keepdims=1>(x, three)
+ columns = ReduceMean<keepdims=1>(x, two)
+ turned = Transpose<perm=[0,1,3,2]>(columns)
+ strips = Concat<axis=2>(rows, turned)
+ mixed = Conv(strips, w)
+ s = Relu(mixed)
+"""
+STRIP_CONSTANTS = {"two": np.array([2]), "three": np.array([3]), "w": W, "sizes": np.array([8, 12])}
+SLICES = {"zero": np.array([0]), "eight": np.array([8]), "end": np.array([2**62]), "minus": np.array([-12])}
+
+
+@pytest.mark.parametrize(
+    ("cut", "is_map"),
+    [("a, b = Split<axis=2>(s, sizes)", True),
+     ("a = Slice(s, zero, eight, two)\n b = Slice(s, minus, end, two)", True),
+     ("b0, a0 = Split<axis=2>(s, turned_sizes)\n a = Slice(a0, zero, eight, two)\n b = Pad(b0, pads)", False)],
+)  # fmt: skip
+def test_strips_that_are_put_side_by_side_and_cut_apart(cut: str, is_map: bool) -> None:
+    """Coordinate attention: rows before columns, cut where they meet, are rows and columns again; elsewhere they are not."""
+    more = {"turned_sizes": np.array([12, 8]), "pads": np.zeros(8, np.int64)}
+    more = {k: v for k, v in {**STRIP_CONSTANTS, **SLICES, **more}.items() if k in STRIPS + cut}
+    body = STRIPS + f" {cut}\n t = Transpose<perm=[0,1,3,2]>(b)\n g = Mul(x, a)\n y = Mul(g, t)"
+    assert axes_of_y(body, **more) == ((1, 2, 3) if is_map else None)
+
+
+def test_a_window_over_the_seam_of_two_strips_mixes_them() -> None:
+    body = STRIPS.replace("Conv(strips, w)", "Conv<pads=[1,0,1,0]>(strips, w)")
+    body += " a, b = Split<axis=2>(s, sizes)\n y = Mul(x, a)"
+    assert axes_of_y(body, **{**STRIP_CONSTANTS, "w": np.ones((4, 4, 3, 1))}) is None
