@@ -211,7 +211,7 @@ def export_bundle(
     network = _load(source, weights, asked)
     target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
-    for note in network.clean.notes:
+    for note in (*network.source.notes, *network.clean.notes):
         report(f"note: {note}")
     with translated(f"{network.source.words} cannot be exported"):
         plan = _plan(network, asked)

@@ -42,6 +42,8 @@ class Source:
         The source as errors name it: "'model.onnx'".
     reference_at : callable, optional
         The name of a tensor in the source to what computes it as `reference` computes the output.
+    notes : tuple of str
+        What a user should know of it, reported while it is exported.
     """
 
     name: str
@@ -53,3 +55,4 @@ class Source:
     size: tuple[int, int] | None = None
     words: str = "the model"
     reference_at: Callable[[str], Reference] | None = None
+    notes: tuple[str, ...] = ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +66,41 @@ def load_timm(
     facts = timm.data.resolve_model_data_config(net)
     channels, *own_size = facts["input_size"]
     size = input_size or (own_size[0], own_size[1])
-    squash = facts.get("crop_mode") == "squash"
+    fit, resize, notes = _placement(facts, size)
     defaults = {
         "mean": tuple(255 * m for m in facts["mean"]),
         "std": tuple(255 * s for s in facts["std"]),
-        "fit": "stretch" if squash else "crop",
-        "resize": size if squash else tuple(math.floor(length / facts["crop_pct"]) for length in size),
+        "fit": fit,
+        "resize": resize,
     }
     labels = _labels(timm, net) if text == "DEFAULT" else ()
     origin = {"kind": "timm", "name": name, "weights": text, "timm": timm.__version__}
-    return torch_model.from_module(
+    source = torch_model.from_module(
         net, name, size, channels=channels, origin=origin, defaults=defaults, labels=labels
     )
+    return replace(source, notes=notes)
+
+
+def _placement(
+    facts: Mapping[str, Any], size: tuple[int, int]
+) -> tuple[str, tuple[int, int], tuple[str, ...]]:
+    """How timm brings pictures to network size, as `fit` and `resize`, and what a user should know.
+
+    timm's "center" is a crop, its "squash" a stretching, and its "border" a letterbox filled with the mean colour; all
+    three to the size divided by `crop_pct`, of which the middle is cut out.
+    """
+    scaled = tuple(math.floor(length / facts["crop_pct"]) for length in size)
+    mode = facts.get("crop_mode") or "center"
+    if mode not in ("squash", "border"):
+        return "crop", (scaled[0], scaled[1]), ()
+    fit, words = ("stretch", "stretches") if mode == "squash" else ("letterbox", "fits")
+    if scaled == size:
+        return fit, size, ()
+    note = (
+        f"timm {words} pictures for this network to {scaled[0]} × {scaled[1]} and cuts out the middle; this export brings "
+        f"the whole picture to {size[0]} × {size[1]} by {fit}"
+    )
+    return fit, size, (note,)
 
 
 def _timm() -> Any:

@@ -18,11 +18,14 @@ from tiny import tiny_model
 from torch import nn
 
 import sise_ort
+from sise_ort.bundle import InputSpec
 from sise_ort.errors import ExportError, SourceError
-from sise_ort.exporter.options import Outputs
+from sise_ort.exporter.options import Input, Outputs
 from sise_ort.exporter.sources import torch_model
 from sise_ort.exporter.sources.choose import load_source
-from sise_ort.exporter.sources.timm_model import load_timm
+from sise_ort.exporter.sources.source import Source
+from sise_ort.exporter.sources.timm_model import _placement, load_timm
+from sise_ort.fitting import fit_frame
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 22, 23, 24])
@@ -281,12 +284,43 @@ def test_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timm_pictures_are_scaled_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_model.torchvision_package()
     timm: Any = importlib.import_module("timm")
-    monkeypatch.setattr(torch_model, "from_module", lambda *source, **options: options["defaults"])
-    defaults: Any = load_timm("resnet18", "NONE")
+    made: Any = lambda *_, **options: Source("resnet18", None, None, {}, options["defaults"])  # noqa: E731
+    monkeypatch.setattr(torch_model, "from_module", made)
+    defaults = load_timm("resnet18", "NONE").defaults
     config = timm.data.resolve_data_config(model=timm.create_model("resnet18"))
     assert config["crop_pct"] == 0.95
     size = timm.data.create_transform(**config).transforms[0].size
     assert defaults["resize"] == (size, size)  # 235 of 235.8
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "fit", "scaled"),
+    [("center", 0.9, "crop", 248), ("squash", 1.0, "stretch", 224), ("squash", 0.9, "stretch", 248),
+     ("border", 1.0, "letterbox", 224), ("border", 0.9, "letterbox", 248)],
+)  # fmt: skip
+def test_timm_pictures_are_placed_as_timm_places_them(mode: str, share: float, fit: str, scaled: int) -> None:
+    """Where timm cuts out the middle of what it has stretched or put on a border, a note says that we do not."""
+    found, resize, notes = _placement({"crop_pct": share, "crop_mode": mode}, (224, 224))
+    assert found == fit and resize == ((scaled, scaled) if mode == "center" else (224, 224))
+    assert bool(notes) == (mode != "center" and share < 1) and all(f"{scaled} × {scaled}" in n for n in notes)
+
+
+def test_timms_border_is_a_letterbox(rng: np.random.Generator) -> None:
+    """A wide picture of one colour: what timm's transform gives and what the bundle's fit gives, pixel by pixel."""
+    torch_model.torchvision_package()
+    timm: Any = importlib.import_module("timm")
+    image: Any = pytest.importorskip("PIL.Image")
+    mean = (0.48, 0.45, 0.4)
+    transform = timm.data.create_transform(
+        (3, 64, 64), crop_pct=1.0, crop_mode="border", mean=mean, std=(1, 1, 1), interpolation="bilinear"
+    )
+    frame = np.full((40, 80, 3), rng.integers(0, 256, 3), np.uint8)
+    expected = transform(image.fromarray(frame)).numpy().transpose(1, 2, 0) + mean
+    fit, resize, _ = _placement({"crop_pct": 1.0, "crop_mode": "border"}, (64, 64))
+    spec = InputSpec(64, 64, 3, "uint8", None)
+    facts = Input(mean=tuple(255 * m for m in mean), std=(1, 1, 1)).preprocessing(3, {})
+    placed, _ = fit_frame(frame, spec, Input().placement(spec, facts, {"fit": fit, "resize": resize}))
+    np.testing.assert_allclose(placed / 255, expected, atol=1e-6)
 
 
 def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
