@@ -8,6 +8,7 @@ from pathlib import Path
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients import rules as rooms
 from sise_ort.exporter.gradients.engine import WITHOUT_GRADIENT
+from sise_ort.exporter.sources.quantized import REWRITES as QUANTIZED
 from sise_ort.exporter.sources.rewriting import REWRITES
 
 FILE = Path(__file__).with_name("operators.md")
@@ -64,6 +65,11 @@ def table() -> str:
             f"- `{name}`: {paragraph(function) or 'by its definition.'}"
             for name, function in sorted(REWRITES.items())
         ),
+        "",
+        "Operators on integers become operators on the real numbers that these stand for (ONNX's, and onnxruntime's in the domain "
+        "com.microsoft). Activations that a file quantises while it runs stay real numbers:",
+        "",
+        *(f"- `{name}`: {paragraph(function)}" for name, function in sorted(QUANTIZED.items())),
         "",
         "## Without a gradient",
         "",

@@ -226,7 +226,9 @@ def export_bundle(
         report("comparing the bundle with the source model")
         quantised = any(node.op_type == "QuantizeLinear" for node in network.graph)
         with translated(f"the bundle of {network.source.words} cannot be compared with it"):
-            compare(written, network.reference, network.head.activation, quantised)
+            compare(
+                written, network.reference, network.head.activation, quantised, network.clean.rounds_otherwise
+            )
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
             written = lower(written, asked.lowered)

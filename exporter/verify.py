@@ -24,6 +24,7 @@ def compare(
     reference: Callable[[NDArray[np.float32]], NDArray[Any]],
     activation: str,
     quantised: bool = False,
+    rounds_otherwise: bool = False,
 ) -> float:
     """Run two frames through a bundle and its source.
 
@@ -36,6 +37,8 @@ def compare(
         The operator that ends the source's graph, "" for raw scores, so that like is compared with like.
     quantised : bool
         Whether predict computes with integers.
+    rounds_otherwise : bool
+        Whether the source has quantised operators that the bundle writes otherwise, and so rounds elsewhere.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def compare(
     ordered = frames[..., ::-1] if facts.color == "bgr" else frames
     inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2).astype(np.float32)
     theirs = reference(np.ascontiguousarray(inputs))
-    tolerance = TOLERANCE.get(theirs.dtype, DEFAULT_TOLERANCE)
+    tolerance = QUANTISED if rounds_otherwise else TOLERANCE.get(theirs.dtype, DEFAULT_TOLERANCE)
     theirs = theirs.reshape(len(frames), -1).astype(np.float64)
 
     model = BundleModel(bundle, "cpu", batch_size=2)

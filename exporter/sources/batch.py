@@ -125,31 +125,36 @@ def _kind(node: ir.Node, alone: set[ir.Value | None]) -> str | None:
 
 
 def keep_pictures_at_the_end(graph: ir.Graph) -> None:
-    """Keep the axis of pictures where the file drops it again, in front of its output [classes].
+    """Keep the axis of pictures where the file drops it again, in front of outputs such as [classes].
 
     Parameters
     ----------
     graph : onnx_ir.Graph
         Changed in place.
     """
-    (output,) = graph.outputs
-    node, ends = output.producer(), []
-    while node is not None and node.op_type in _ENDING and node.inputs[0] is not None:
-        ends.append(node)
-        node = node.inputs[0].producer()
-    if node is None or not _drops_pictures(node) or node.inputs[0] is None:
-        return
     op = Ops(graph, prefix="front")
-    flat = op.Flatten(node.inputs[0], axis=1)
-    old = node.outputs[0]
-    if old.is_graph_output():
-        flat.name, old.name = old.name, f"{old.name}/before"
-    ir.convenience.replace_all_uses_with(old, flat, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    for end in ends:
-        if end.op_type in ("LogSoftmax", "Softmax"):
-            end.attributes["axis"] = ir.AttrInt64("axis", 1)
-        end.outputs[0].shape = None
+    for output in list(graph.outputs):
+        node, ends = output.producer(), []
+        while node is not None and node.op_type in _ENDING and node.inputs[0] is not None:
+            ends.append(node)
+            node = node.inputs[0].producer()
+        if node is None or not _drops_pictures(node) or node.inputs[0] is None:
+            continue
+        given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+        first_alone = node.op_type == "Gather" or (
+            node.op_type == "Squeeze" and given is not None and given.size == 1
+        )
+        kept = op.Identity(node.inputs[0]) if first_alone else op.Flatten(node.inputs[0], axis=1)
+        old = node.outputs[0]
+        if old.is_graph_output():
+            kept.name, old.name = old.name, f"{old.name}/before"
+        ir.convenience.replace_all_uses_with(old, kept, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        for end in ends:
+            axis = attribute(end, "axis", -1)
+            if end.op_type in ("LogSoftmax", "Softmax") and axis >= 0:
+                end.attributes["axis"] = ir.AttrInt64("axis", axis + 1)
+            end.outputs[0].shape = None
     graph.sort()
 
 

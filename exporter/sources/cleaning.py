@@ -25,6 +25,7 @@ from sise_ort.exporter.sources.inputs import (
     read_input,
 )
 from sise_ort.exporter.sources.numbers import take_floats, to_float32
+from sise_ort.exporter.sources.quantized import as_real_numbers
 from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
 from sise_ort.exporter.sources.shapes import BATCH, infer_shapes
 from sise_ort.exporter.sources.sizes import choose_size, fitting_squares
@@ -55,6 +56,8 @@ class CleanNetwork:
         The picture as the file itself takes it.
     notes : tuple of str
         What was decided that the user should know.
+    rounds_otherwise : bool
+        The file has quantised operators that were rewritten: scores differ by where they round.
     """
 
     model: ir.Model
@@ -65,6 +68,7 @@ class CleanNetwork:
     chosen: Chosen = field(default_factory=Chosen)
     file_input: FileInput = field(default_factory=FileInput)
     notes: tuple[str, ...] = ()
+    rounds_otherwise: bool = False
 
 
 def clean(
@@ -111,6 +115,7 @@ def clean(
     chosen = Chosen() if every_output else choose_output(graph, output)
     passes.RemoveUnusedNodesPass()(model)
     _require_domains(model)
+    rounds_otherwise = as_real_numbers(graph)
     image = find_input(graph)
     file_input, channels, fixed = read_input(image)
     to_float32(graph)
@@ -126,7 +131,9 @@ def clean(
     notes = (*chosen.notes, *([_guessed(size)] if open_size else []))
 
     cleaned, one_at_a_time = _with_shapes(model, batch, every_output)
-    return CleanNetwork(_tidy(cleaned), channels, *size, one_at_a_time, chosen, file_input, notes)
+    return CleanNetwork(
+        _tidy(cleaned), channels, *size, one_at_a_time, chosen, file_input, notes, rounds_otherwise
+    )
 
 
 def _with_shapes(model: ir.Model, batch: int | None, rows: bool) -> tuple[ir.Model, bool]:

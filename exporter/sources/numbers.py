@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -18,6 +20,9 @@ _MOVING = frozenset(
 """Operators that move numbers without computing, and so do the same with whole numbers as with floats."""
 _EXACT = frozenset("Add Clip Max MaxPool Min Mul Neg Sub".split())
 """Operators that compute the same with whole numbers as with floats that hold whole numbers."""
+
+_ANY = frozenset("Conv MatMul Shape Size".split())
+"""Operators for which it does not matter: of integers, they would have other names."""
 
 
 def to_float32(graph: ir.Graph) -> None:
@@ -49,12 +54,33 @@ def take_floats(graph: ir.Graph, image: ir.Value) -> None:
     SourceError
         An operator before that computes otherwise with whole numbers than with floats.
     """
-    if image.dtype not in WHOLE:
-        return
+    if image.dtype in WHOLE:
+        words = f"input '{image.name}' holds whole numbers ({image.dtype})"
+        image.dtype = ir.DataType.FLOAT
+        continue_as_floats(graph, [image], words)
+
+
+def continue_as_floats(graph: ir.Graph, values: Iterable[ir.Value], words: str) -> None:
+    """Let what follows on whole numbers compute with floats that hold them.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Changed in place.
+    values : iterable of onnx_ir.Value
+        Floats in the place of whole numbers.
+    words : str
+        What they are, for the error: "input 'x' holds whole numbers".
+
+    Raises
+    ------
+    SourceError
+        An operator computes otherwise with whole numbers than with floats.
+    """
     op = Ops(graph, prefix="pixels")
-    whole: set[ir.Value | None] = {image}
+    whole: set[ir.Value | None] = {*values}
     for node in list(graph):
-        if whole.isdisjoint(node.inputs) or node.op_type in ("Shape", "Size"):
+        if whole.isdisjoint(node.inputs) or node.op_type in _ANY:
             continue
         if node.op_type == "DequantizeLinear":
             _replace(graph, node, _dequantised(op, node))
@@ -70,10 +96,8 @@ def take_floats(graph: ir.Graph, image: ir.Value) -> None:
                 value.type = None
         else:
             raise SourceError(
-                f"input '{image.name}' holds whole numbers ({image.dtype}), and {describe(node)} computes with them before "
-                "they become floats; export the model with a float input"
+                f"{words}, and {describe(node)} computes with them before they become floats; export the model in floats"
             )
-    image.dtype = ir.DataType.FLOAT
     graph.sort()
 
 
