@@ -62,6 +62,11 @@ def finish(
     graph.sort()
     model = ir.Model(graph, ir_version=IR_VERSION, producer_name="sise-ort")
     ir.passes.Sequential(passes.CommonSubexpressionEliminationPass(), passes.RemoveUnusedNodesPass())(model)
+    for name, value in zip(
+        outputs, graph.outputs, strict=True
+    ):  # elsewhere computed already, and taken from there
+        value.shape = ir.Shape(list(shapes[name]))
+        value.type = ir.TensorType(FLOAT)
     return model
 
 

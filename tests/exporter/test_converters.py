@@ -316,3 +316,17 @@ def test_swish_of_opset_24(tmp_path: Path, frame: Any) -> None:
     body = STEM.replace("s = Relu(d)", "s = Swish<alpha=1.5>(d)") + HEAD.format("s")
     kinds = [node.op_type for node in clean(parsed(body, WEIGHTS, opset=24)).model.graph]
     assert kinds.count("Sigmoid") == kinds.count("Mul") - 1 == 1
+
+
+def test_maps_that_are_flattened_channels_last(tmp_path: Path, frame: Any) -> None:
+    """As keras2onnx writes them: the last block's gradient is in the file's order already, and is not turned twice."""
+    body = STEM + "t = Transpose<perm=[0,2,3,1]>(s)\n f = Flatten(t)\n scores = Gemm(f, fc)"
+    model = parsed(body, WEIGHTS | {"fc": weights(16 * 8 * 12, 4)})
+    explainer = exported(model, tmp_path)
+    assert [(b.tensor, b.channels, b.height, b.width) for b in explainer.manifest.layers][-1] == (
+        "t",
+        16,
+        8,
+        12,
+    )
+    agrees(explainer, model, frame)
