@@ -7,7 +7,7 @@ its columns can be taken before the activation: the same arrangement is written 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,6 +206,14 @@ class Walk:
         assert like.shape is not None
         dims = [d if isinstance(d, int) else -1 for d in like.shape.dims]
         return self.op.Reshape(found, [changed.get(i, d) for i, d in enumerate(dims)])
+
+
+def deepest(origins: Sequence[Origin]) -> list[Origin]:
+    """The tensors behind the origins that are computed last, and not only arranged, such as the convolutions of each level."""
+    walk = Walk()
+    for origin in origins:
+        walk.take(origin.tensor, None)
+    return walk.origins
 
 
 def _same_axis(old: list[int], new: list[int], axis: int) -> int | None:

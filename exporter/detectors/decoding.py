@@ -107,6 +107,13 @@ def corners_by_priors(
     return corners(op, op.Add(moved, op.constant(priors[None, :, :2])), op.Mul(op.Exp(grown), size))
 
 
+def corners_by_sides(op: Ops, boxes: ir.Value, points: Boxes, units: NDArray[np.float64]) -> ir.Value:
+    """Corners from distances (left, top, right, bottom) of a point, in units; points and units are [N, 2] and [N, 1] in pixels."""
+    centre, unit = op.constant(points[None]), op.constant(units[None])
+    low = op.Sub(centre, op.Mul(columns(op, boxes, 0, 2), unit))
+    return op.Concat(low, op.Add(centre, op.Mul(columns(op, boxes, 2, 4), unit)), axis=2)
+
+
 def scaled_corners(op: Ops, boxes: ir.Value, width: float, height: float) -> ir.Value:
     """Corners in pixels from corners as shares of the picture's width and height."""
     return op.Mul(boxes, op.constant(np.array([width, height, width, height], np.float64)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from sise_ort.bundle.layouts import Layout
-from sise_ort.exporter.detectors.columns import Origin, Walk
+from sise_ort.exporter.detectors.columns import Origin, deepest
 from sise_ort.exporter.detectors.table import Table, tables_of
 from sise_ort.exporter.ops import Ops, static_shape
 
@@ -101,10 +101,7 @@ class DetectorLayout:
 
 def names(origins: Sequence[Origin]) -> tuple[str, ...]:
     """Names of the tensors that are computed last, for the record, each once: arranging alone makes no other tensor."""
-    walk = Walk()
-    for origin in origins:
-        walk.take(origin.tensor, None)
-    return tuple(dict.fromkeys(origin.tensor.name or "" for origin in walk.origins))
+    return tuple(dict.fromkeys(origin.tensor.name or "" for origin in deepest(origins)))
 
 
 def taken(table: Table, start: int, stop: int) -> Write:
