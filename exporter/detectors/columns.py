@@ -35,11 +35,14 @@ class Origin:
         "sigmoid", "softmax", or "" for none.
     whole : bool
         Whether a softmax runs along the columns, and all its classes are among them.
+    first : int
+        Where it runs along the columns but some of its classes are left out: the first that is not.
     """
 
     tensor: ir.Value
     activation: str = ""
     whole: bool = True
+    first: int = 0
 
     @property
     def operator(self) -> str:
@@ -100,11 +103,10 @@ class Walk:
         kind = ACTIVATIONS[node.op_type]
         if kind == "sigmoid":
             return self._end(source, window, kind)
-        whole = lengths is not None and window is not None
-        if lengths is not None and window is not None:
-            axis = attribute(node, "axis", -1) % len(lengths)
-            whole = window == (axis, 0, lengths[axis])
-        return self._end(source, window, kind, whole)
+        if lengths is None or window is None or window[0] != attribute(node, "axis", -1) % len(lengths):
+            return self._end(source, window, kind, False)
+        self.origins.append(Origin(source, kind, window[1:] == (0, lengths[window[0]]), window[1]))
+        return self._cut(source, window, lengths)
 
     def _unchanged(self, node: ir.Node, value: ir.Value, window: Window | None) -> ir.Value | None:
         source = node.inputs[0]

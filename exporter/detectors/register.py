@@ -12,6 +12,7 @@ from sise_ort.bundle.layouts import Layout
 from sise_ort.errors import SourceError, option
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs
 from sise_ort.exporter.detectors.ssd import FCOS, RETINANET, SSD
+from sise_ort.exporter.detectors.suppression import SUPPRESSED
 from sise_ort.exporter.detectors.ultraface import ULTRAFACE
 from sise_ort.exporter.detectors.yolo import YOLO_V5, YOLO_V8
 from sise_ort.exporter.detectors.yolox import YOLOX
@@ -21,7 +22,7 @@ from sise_ort.exporter.sources.shapes import infer_shapes
 from sise_ort.heads import HeadKind
 
 LAYOUTS: tuple[DetectorLayout, ...] = (
-    YOLOX, YOLO_V5, YOLO_V8, YUNET, ULTRAFACE, SSD, RETINANET, FCOS
+    YOLOX, YOLO_V5, YOLO_V8, YUNET, ULTRAFACE, SSD, RETINANET, FCOS, SUPPRESSED
 )  # fmt: skip
 """Tried in this order."""
 

@@ -27,7 +27,7 @@ VGG_STEPS = (8, 16, 32, 64, 100, 300)
 LITE_SCALES = (*(0.2 + 0.75 * k / 5 for k in range(6)), 1.0)
 RETINA_SIDES = tuple((s, int(s * 2 ** (1 / 3)), int(s * 2 ** (2 / 3))) for s in (32, 64, 128, 256, 512))
 FCOS_UNITS = (8, 16, 32, 64, 128)
-PER_PLACE = {(4, 6, 6, 6, 4, 4): "ssd300", (6,) * 6: "ssdlite"}
+PER_PLACE: dict[tuple[int, ...], str] = {(4, 6, 6, 6, 4, 4): "ssd300", (6,) * 6: "ssdlite"}
 """Default boxes per place of each level, and whose they are."""
 
 

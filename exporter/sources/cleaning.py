@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from sise_ort.errors import SourceError, first_line, option
+from sise_ort.exporter.detectors.suppression import before_suppression
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.sources.batch import keep_pictures_at_the_end, put_pictures_in_front, with_free_batch
@@ -93,7 +94,8 @@ def clean(
     default_size : (int, int), optional
         Height and width where the file leaves them open and nobody asked.
     every_output : bool
-        Keep all outputs, also those whose first axis counts the boxes of all pictures, as detectors have them.
+        Keep all outputs, also those whose first axis counts the boxes of all pictures, as detectors have them. Where they
+        depend on a NonMaxSuppression, its boxes and scores are the outputs.
 
     Raises
     ------
@@ -116,6 +118,8 @@ def clean(
     passes.TopologicalSortPass()(model)
     graph = model.graph
     chosen = Chosen() if every_output else choose_output(graph, output)
+    if every_output:
+        before_suppression(graph)
     passes.RemoveUnusedNodesPass()(model)
     _require_domains(model)
     rounds_otherwise = as_real_numbers(graph)

@@ -16,6 +16,7 @@ import torch
 
 from sise_ort.errors import SourceError
 from sise_ort.exporter.detectors import LAYOUTS, FoundDetector, detector
+from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.cleaning import clean
 from sise_ort.exporter.sources.torch_model import from_module
 from sise_ort.formulas.boxes import iou, suppress
@@ -30,6 +31,8 @@ CASES: dict[str, tuple[type[heads.Levels], dict[str, Any], dict[str, Any]]] = {
     "yunet 2021": (heads.YuNet2021, {}, {"name": "yunet", "background": 0, "strides": (8, 16, 32, 64)}),
     "yunet 2023": (heads.YuNet2023, {}, {"name": "yunet", "strides": (8, 16, 32)}),
     "ultraface": (heads.UltraFace, {}, {"name": "ultraface", "background": 0}),
+    "ssd": (heads.Ssd, {}, {"name": "ssd", "background": 0}),
+    "retinanet": (heads.RetinaNet, {}, {"name": "retinanet", "strides": (8, 16, 32, 48, 96)}),
     "ultraface, raw boxes": (heads.UltraFace, {"decode": False}, {"name": "ultraface", "background": 0}),
 }  # fmt: skip
 
@@ -80,7 +83,9 @@ def test_layouts(name: str, rng: np.random.Generator) -> None:
     assert layout.activation == found.kind == ("softmax" if "background" in facts else "sigmoid")
     assert found.classes + found.has_objectness == theirs.shape[2] and found.candidates == theirs.shape[1]
     assert (
-        found.has_objectness == layout.multiplied == (name not in ("yolov8",) and "background" not in facts)
+        found.has_objectness
+        == layout.multiplied
+        == (name not in ("yolov8", "retinanet") and "background" not in facts)
     )
     assert [list(v.shape.dims[1:]) for v in model.graph.outputs] == [
         list(theirs.shape[1:]),
@@ -124,6 +129,58 @@ def test_a_classifier_is_no_detector(make_tiny: Any) -> None:
         match=r"no detector that is known .* The file has 'scores' \[n,4\] \(4 columns from Gemm\)",
     ):
         detector(model)
+
+
+# Files that end with suppression --------------------------------------------------------------------
+
+
+def by_product(op: Ops, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """YOLOv5 with corners x0, y0, x1, y1 and class probabilities times objectness."""
+    xy, half = op.Slice(y, [0], [2], [2]), op.Mul(op.Slice(y, [2], [4], [2]), 0.5)
+    product = op.Mul(op.Slice(y, [5], [8], [2]), op.Slice(y, [4], [5], [2]))
+    return op.Concat(op.Sub(xy, half), op.Add(xy, half), axis=2), op.Transpose(product, perm=[0, 2, 1])
+
+
+def by_centres(op: Ops, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """YOLOv8 with center_point_box=1."""
+    return op.Transpose(op.Slice(y, [0], [4], [1]), perm=[0, 2, 1]), op.Slice(y, [4], [7], [1])
+
+
+def by_faces(op: Ops, scores: ir.Value, boxes: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """UltraFace with y first, as ONNX defines it, and without the background."""
+    turned = op.Gather(boxes, [1, 0, 3, 2], axis=2)
+    return turned, op.Transpose(op.Slice(scores, [1], [2], [2]), perm=[0, 2, 1])
+
+
+SUPPRESSED: dict[str, tuple[type[heads.Levels], Any, int, dict[str, Any]]] = {
+    "product, corners": (heads.YoloV5, by_product, 0, {"activation": "sigmoid", "background": None}),
+    "sigmoid, centres": (heads.YoloV8, by_centres, 1, {"activation": "sigmoid", "background": None}),
+    "softmax, y first": (heads.UltraFace, by_faces, 0, {"activation": "softmax", "background": 0}),
+}
+
+
+@pytest.mark.parametrize("name", SUPPRESSED)
+def test_suppression_is_taken_off(name: str, rng: np.random.Generator) -> None:
+    kind, tail, centred, facts = SUPPRESSED[name]
+    net: Any = kind()
+    source = from_module(net, "net", heads.SIZE).model
+    op = Ops(source.graph)
+    boxes, scores = tail(op, *source.graph.outputs)
+    chosen = op.NonMaxSuppression(
+        boxes, scores, 10, op.constant(0.5), op.constant(0.2), center_point_box=centred
+    )
+    chosen.type, chosen.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([None, 3])
+    source.graph.outputs[:] = [chosen]
+    model = clean(source, every_output=True).model
+    found = detector(model)
+    assert found.layout.name == "suppressed"
+    assert {key: getattr(found.layout, key) for key in facts} == facts
+    assert ("y, x" in found.layout.decoder) == ("y first" in name) == ("shares" in found.layout.decoder)
+    x = rng.normal(0, 1, (2, 3, *heads.SIZE)).astype(np.float32)
+    ours = run(model, x)
+    for mine, theirs in zip(ours, expected(net, x), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
+    assert not any(node.op_type == "NonMaxSuppression" for node in model.graph)
 
 
 # Files as found -------------------------------------------------------------------------------------

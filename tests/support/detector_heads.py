@@ -271,3 +271,79 @@ class UltraFace(Levels):
                         (list(s[2 * a : 2 * a + 2]), [c * SIZE[1 - i % 2] for i, c in enumerate(corners)])
                     )
         return found
+
+
+class Ssd(Levels):
+    """The head of torchvision's SSDLite over six levels, with a softmax at the end."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__(*[(6 * CLASSES, 6 * 4)] * 6, gain=gain)
+
+    columns = (CLASSES, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = []
+        for which, columns in enumerate(self.columns):
+            parts = []
+            for level in self.raw(x):
+                n, _, h, w = level[which].shape
+                part = level[which].view(n, -1, columns, h, w).permute(0, 3, 4, 1, 2)
+                parts.append(part.reshape(n, -1, columns))
+            found.append(torch.cat(parts, 1))
+        return self.finish(found[0]), found[1]
+
+    def finish(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores.softmax(-1)
+
+    def shapes(self, level: int) -> list[tuple[float, float]]:
+        """Widths and heights of the default boxes, as shares of the picture."""
+        scales = [0.2 + (0.95 - 0.2) * k / 5 for k in range(6)] + [1.0]
+        s, t = scales[level], math.sqrt(scales[level] * scales[level + 1])
+        found = [(s, s), (t, t)]
+        for ratio in (2, 3):
+            found += [
+                (s * math.sqrt(ratio), s / math.sqrt(ratio)),
+                (s / math.sqrt(ratio), s * math.sqrt(ratio)),
+            ]
+        return [(min(w, 1.0), min(h, 1.0)) for w, h in found]
+
+    def decoded(self, raw: list[list[Any]]) -> Rows:
+        found: Rows = []
+        for level, (scores, boxes) in enumerate(raw):
+            h, w = scores.shape[1:]
+            for (row, column, s), (_, _, b) in zip(places(scores), places(boxes), strict=True):
+                for a, (pw, ph) in enumerate(self.shapes(level)):
+                    pw, ph = pw * SIZE[1], ph * SIZE[0]
+                    d = b[4 * a : 4 * a + 4]
+                    x = (column + 0.5) / w * SIZE[1] + d[0] / 10 * pw
+                    y = (row + 0.5) / h * SIZE[0] + d[1] / 10 * ph
+                    corners = centred(x, y, pw * np.exp(d[2] / 5), ph * np.exp(d[3] / 5))
+                    found.append((list(s[CLASSES * a : CLASSES * a + CLASSES]), corners))
+        return found
+
+
+class RetinaNet(Ssd):
+    """The head of torchvision's RetinaNet over five levels, with a sigmoid at the end."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        Levels.__init__(self, *[(9 * CLASSES, 9 * 4)] * 5, gain=gain)
+
+    def finish(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores.sigmoid()
+
+    def decoded(self, raw: list[list[Any]]) -> Rows:
+        found: Rows = []
+        for level, (scores, boxes) in enumerate(raw):
+            h, w = scores.shape[1:]
+            side = 32 * 2**level
+            sides = [side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))]
+            anchors = [(s / math.sqrt(r), s * math.sqrt(r)) for r in (0.5, 1.0, 2.0) for s in sides]
+            for (row, column, s), (_, _, b) in zip(places(scores), places(boxes), strict=True):
+                for a, (aw, ah) in enumerate(anchors):
+                    aw, ah = 2 * np.round(np.float32(aw) / 2), 2 * np.round(np.float32(ah) / 2)
+                    d = b[4 * a : 4 * a + 4]
+                    x, y = column * (SIZE[1] // w) + d[0] * aw, row * (SIZE[0] // h) + d[1] * ah
+                    most = math.log(1000 / 16)
+                    corners = centred(x, y, aw * np.exp(min(d[2], most)), ah * np.exp(min(d[3], most)))
+                    found.append((list(s[CLASSES * a : CLASSES * a + CLASSES]), corners))
+        return found
