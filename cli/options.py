@@ -131,13 +131,13 @@ class Mu(click.ParamType):  # type: ignore[type-arg]
     name = "MU"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        from sise_ort.errors import ParameterError
+        from sise_ort.errors import ParameterError, on_command_line
         from sise_ort.formulas.selection import check_mu
 
         try:
             return check_mu(value)
         except ParameterError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(on_command_line(error), param, ctx)
 
 
 def pairs(words: Sequence[str], flag: str, form: str = "NAME=VALUE") -> dict[str, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sise_ort.errors import ParameterError
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import gaussian_matrix, to_heatmap
-from sise_ort.runtime.methods.checks import share, whole_number
+from sise_ort.runtime.methods.checks import option_of, share, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class ExtremalPerturbation(Method):
         )
         if not 1 <= len(areas) <= MOST_AREAS:
             raise ParameterError(
-                f"areas has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"
+                f"{option_of('areas')} has {len(areas)} values; 1 to {MOST_AREAS} shares of the picture are needed"
             )
         self._set(
             areas=tuple(share("areas", a) for a in areas),

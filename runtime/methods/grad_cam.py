@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sise_ort.errors import ParameterError
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
-from sise_ort.runtime.methods.checks import whole_number
+from sise_ort.runtime.methods.checks import option_of, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def block_index(model: BundleModel, block: int) -> int:
         The bundle has no such block.
     """
     if block > model.blocks:
-        raise ParameterError(f"block is {block}; the bundle has blocks 1 to {model.blocks} (0: the last)")
+        raise ParameterError(
+            f"{option_of('block')} is {block}; the bundle has blocks 1 to {model.blocks} (0: the last)"
+        )
     return (block or model.blocks) - 1
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sise_ort.errors import ParameterError, shown
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
-from sise_ort.runtime.methods.checks import whole_number
+from sise_ort.runtime.methods.checks import option_of, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ class IntegratedGradients(Method):
         self._set(steps=whole_number("steps", self.steps, most=1000))
         names = (*BASELINES, "mean")
         if not isinstance(self.baseline, str) or self.baseline not in names:
-            raise ParameterError(f"baseline is {shown(self.baseline)}; it must be one of {', '.join(names)}")
+            raise ParameterError(
+                f"{option_of('baseline')} is {shown(self.baseline)}; it must be one of {', '.join(names)}"
+            )
 
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call

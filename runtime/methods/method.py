@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, option, shown
 from sise_ort.readouts import Question
+from sise_ort.runtime.methods.checks import option_of
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -312,7 +313,9 @@ class Method:
         except ValueError as error:
             if str not in kinds:
                 kind = "a whole number" if int in kinds else "a number"
-                raise ParameterError(f"method {cls.name}: {name} is {shown(text)}, not {kind}") from error
+                raise ParameterError(
+                    f"method {cls.name}: {option_of(name)} is {shown(text)}, not {kind}"
+                ) from error
         cls.of({name: value})  # whether it is in range
         return value
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sise_ort.errors import ParameterError, shown
+from sise_ort.errors import ParameterError, option, shown
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.ops import Ops, V
 from sise_ort.formulas.otsu import otsu
@@ -29,7 +29,7 @@ def check_mu(mu: float | str) -> float | str:
         with suppress(ValueError, OverflowError):
             number = float(mu)
     if not 0.0 <= number < 1.0:
-        raise ParameterError(f'mu is {shown(mu)}; it must be a number in [0, 1) or "adaptive"')
+        raise ParameterError(f'{option("mu")} is {shown(mu)}; it must be a number in [0, 1) or "adaptive"')
     return number
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import click
+import cv2
 import pytest
 from click.testing import CliRunner
 
@@ -78,3 +80,30 @@ def test_every_help_text_is_a_sentence_on_its_own(name: str) -> None:
 def test_absurd_numbers_are_wrong_usage(words: list[str]) -> None:
     result = CliRunner().invoke(main, ["bench", "nothing.sise", *words])
     assert result.exit_code == 2 and "is not in the range" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--mu", "2"], "--mu is '2'; it must be a number in [0, 1)"),
+     (["--passes", "-1"], "--passes"),
+     (["--tolerance", "0"], "--tolerance"),
+     (["--method", "rise", "--set", "masks=0"], "--set masks= is 0; it must be a whole number from 1"),
+     (["--method", "rise", "--set", "masks=many"], "method rise: --set masks= is 'many', not a whole number"),
+     (["--method", "gradcam", "--set", "block=9"], "--set block= is 9; the bundle has blocks 1 to")],
+)  # fmt: skip
+def test_parameters_of_methods_are_named_as_options(
+    tiny_bundle: Path, tmp_path: Path, frame: Any, words: list[str], message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), frame)
+    call = [
+        "explain",
+        str(tiny_bundle),
+        str(tmp_path / "a.png"),
+        "-o",
+        str(tmp_path / "out"),
+        "--provider",
+        "cpu",
+        *words,
+    ]
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code in (1, 2) and message in result.stderr, result.stderr

@@ -278,12 +278,12 @@ def test_methods_whose_graph_is_missing_say_how_to_get_it(tiny_bundle: Path, fra
         ("grad-cam", {}, "did you mean gradcam"),
         ("gradcam", {"mu": 0.3}, "no parameter 'mu'; it has block"),
         ("gradcam", {"block": 7}, "blocks 1 to 3"),
-        ("rise", {"masks": 0}, "masks is 0"),
-        ("rise", {"probability": 1.0}, "probability is 1.0"),
-        ("rise", {"seed": -1}, "seed is -1"),
-        ("integrated-gradients", {"baseline": "red"}, "baseline is 'red'"),
-        ("extremal-perturbation", {"areas": (0.1, 2)}, "areas is 2"),
-        ("extremal-perturbation", {"areas": ()}, "areas has 0 values"),
+        ("rise", {"masks": 0}, "masks= is 0"),
+        ("rise", {"probability": 1.0}, "probability= is 1.0"),
+        ("rise", {"seed": -1}, "seed= is -1"),
+        ("integrated-gradients", {"baseline": "red"}, "baseline= is 'red'"),
+        ("extremal-perturbation", {"areas": (0.1, 2)}, "areas= is 2"),
+        ("extremal-perturbation", {"areas": ()}, "areas= has 0 values"),
         ("gradient", {"steps": 3}, "it has none"),
     ],
 )
@@ -446,5 +446,5 @@ def test_random_masks_are_those_drawn_at_once() -> None:
     ],
 )
 def test_numbers_beyond_any_bound(tiny_all: Any, frame: Any, method: str, parameters: Any) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(parameters))} (is|has) -?[0-9]"):
+    with pytest.raises(ParameterError, match=f"{next(iter(parameters))}= (is|has) -?[0-9]"):
         tiny_all.explain(frame, method=method, **parameters)

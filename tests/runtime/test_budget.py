@@ -518,17 +518,20 @@ def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) 
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"passes": -1}, "passes is -1"),
-        ({"passes": 2.5}, "passes is 2.5"),
-        ({"deadline": 0.0}, "deadline is 0.0"),
-        ({"deadline": "soon"}, "deadline is 'soon'"),
-        ({"deadline": float("inf")}, "deadline is inf; it must be a number of seconds over 0, at most 86400"),
-        ({"deadline": float("nan")}, "deadline is nan"),
-        ({"deadline": 1e300}, "deadline is 1e[+]300"),
-        ({"deadline": 10**400}, "deadline is a whole number of 1329 bits"),
-        ({"passes": 10**11}, "passes is 100000000000; it must be a whole number from 0 to 1000000"),
-        ({"passes": 10**9999}, "passes is a whole number of 33216 bits"),
-        ({"tolerance": 1.0}, "tolerance is 1.0"),
+        ({"passes": -1}, "passes= is -1"),
+        ({"passes": 2.5}, "passes= is 2.5"),
+        ({"deadline": 0.0}, "deadline= in seconds is 0.0"),
+        ({"deadline": "soon"}, "deadline= in seconds is 'soon'"),
+        (
+            {"deadline": float("inf")},
+            "deadline= in seconds is inf; it must be a number over 0, at most 86400",
+        ),
+        ({"deadline": float("nan")}, "deadline= in seconds is nan"),
+        ({"deadline": 1e300}, "deadline= in seconds is 1e[+]300"),
+        ({"deadline": 10**400}, "deadline= in seconds is a whole number of 1329 bits"),
+        ({"passes": 10**11}, "passes= is 100000000000; it must be a whole number from 0 to 1000000"),
+        ({"passes": 10**9999}, "passes= is a whole number of 33216 bits"),
+        ({"tolerance": 1.0}, "tolerance= is 1.0"),
     ],
 )
 def test_what_a_budget_cannot_be(

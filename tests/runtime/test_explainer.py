@@ -102,7 +102,7 @@ def test_classes_that_are_named_like_a_question(tiny_onnx: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("mu", [-0.1, 1, "most"])
 def test_mu_out_of_range(explainer: sise_ort.Explainer, frame: Any, mu: Any) -> None:
-    with pytest.raises(ParameterError, match="mu is"):
+    with pytest.raises(ParameterError, match="mu= is"):
         explainer.explain(frame, mu=mu)
 
 

@@ -152,8 +152,8 @@ def test_blocks_without_a_common_place(tmp_path: Path, tiny_bundle: Path, frame:
     ("method", "parameters", "words"),
     [
         ("layercam", {"block": 7}, "blocks 1 to 3"),
-        ("layercam", {"block": -1}, "block is -1"),
-        ("refine", {"blocks": 0}, "blocks is 0; it must be a whole number from 1"),
+        ("layercam", {"block": -1}, "block= is -1"),
+        ("refine", {"blocks": 0}, "blocks= is 0; it must be a whole number from 1"),
         ("refine", {"block": 1}, "no parameter 'block'; it has blocks"),
     ],
 )
