@@ -177,6 +177,8 @@ def _remark(options: Mapping[str, Any]) -> str:
     notes = []
     if "input_size" in options:
         notes.append("any size that fits; the one it was trained with is right")
+    if "layers" in options:
+        notes.append("named feature maps in place of the rule's")
     if options.get("head") == "none":
         notes.append("each number is explained as it is")
     return f" ({'; '.join(notes)})" if notes else ""

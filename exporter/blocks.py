@@ -194,6 +194,17 @@ def _named(graph: ir.Graph, name: str) -> Candidate:
     return Candidate(value.name or "", module_path(value), *size, axes=axes)
 
 
+def feature_maps(graph: ir.Graph) -> list[Candidate]:
+    """All feature maps above 1×1 behind a learned layer that lead to the first output: those that can be named as layers."""
+    learned, axes = behind_layers(graph), feature_axes(graph)
+    path = [v for node in nodes_between(graph.outputs[0], [graph.inputs[0]]) for v in node.outputs]
+    return [
+        Candidate(v.name or "", module_path(v), *size, axes=axes[v])
+        for v in path
+        if v in learned and (size := feature_size(v, axes.get(v))) and size[1:] != (1, 1)
+    ]
+
+
 def require_rules(graph: ir.Graph, chosen: Sequence[Candidate]) -> None:
     """Check that the first output can be differentiated to the chosen blocks.
 

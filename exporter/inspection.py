@@ -22,13 +22,10 @@ from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
     choose_blocks,
-    feature_size,
-    module_path,
+    feature_maps,
 )
-from sise_ort.exporter.bottlenecks import behind_layers
-from sise_ort.exporter.gradients import nodes_between, without_rule
+from sise_ort.exporter.gradients import without_rule
 from sise_ort.exporter.gradients.engine import passes_gradient, rule_of
-from sise_ort.exporter.layout import feature_axes
 from sise_ort.exporter.looks import (
     Tensor,
     dims_of,
@@ -138,7 +135,9 @@ def _inspected(
     inputs = [v for v in raw.graph.inputs if v.name not in raw.graph.initializers]
     looks = [input_looks(v) for v in inputs]
     best, tries = _best_of(tries_of(loaded, raw.graph, options, asked))
-    cleaned = _cleaned(loaded, raw.graph, asked, best.options.get("input_size", STAND_IN_SIZE))
+    known = best.network is not None and len(raw.graph.outputs) == 1 and _is_known(raw.graph.outputs[0])
+    side = best.options.get("input_size", STAND_IN_SIZE)
+    cleaned = {} if known else _cleaned(loaded, raw.graph, asked, side)
     graph: ir.Graph | None
     if best.network is not None:
         graph, shown_with = best.network.graph, best.options
@@ -148,7 +147,7 @@ def _inspected(
     obstacles = [
         unread,
         None if pictures else _no_picture(),
-        tries[0].problem if pictures or cleaned else None,
+        tries[0].problem if pictures or best.network or cleaned else None,
     ]
     return Inspection(
         loaded.words,
@@ -177,6 +176,12 @@ def _best_of(tries: Iterable[Try]) -> tuple[Try, list[Try]]:
         listed.append(dataclasses.replace(found, network=None))
     assert best is not None
     return best, listed
+
+
+def _is_known(output: ir.Value) -> bool:
+    """Whether the file says all of an output's axes but the first."""
+    dims = dims_of(output)
+    return dims is not None and all(isinstance(d, int) for d in dims[1:])
 
 
 def _no_picture() -> SourceError:
@@ -239,17 +244,7 @@ def _maps(
             chosen = tuple(choose_blocks(graph, asked.blocks.layers, gives_places(graph)))
     found = candidates(graph, gives_places(graph))
     known = {c.tensor for c in (*found, *chosen)}
-    learned, axes = behind_layers(graph), feature_axes(graph)
-    path = [v for node in nodes_between(graph.outputs[0], [graph.inputs[0]]) for v in node.outputs]
-    further = [
-        Candidate(v.name or "", module_path(v), *size, axes=axes[v])
-        for v in path
-        if v in learned
-        and v.name not in known
-        and (size := feature_size(v, axes.get(v)))
-        and size[1:] != (1, 1)
-    ]
-    return tuple(found), chosen, tuple(further)
+    return tuple(found), chosen, tuple(c for c in feature_maps(graph) if c.tensor not in known)
 
 
 def _operators(graph: ir.Graph) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +11,20 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from sise_ort.errors import NoBlocksError, SiseError, option, raw_message
+from sise_ort.errors import NoBlocksError, SiseError, options_in
 from sise_ort.exporter.attention import mixings
-from sise_ort.exporter.blocks import Candidate, candidates, choose_blocks, require_rules
+from sise_ort.exporter.blocks import Candidate, choose_blocks, feature_maps, require_rules
 from sise_ort.exporter.export import Network, load_network
 from sise_ort.exporter.head import final_activation
 from sise_ort.exporter.looks import has_places
-from sise_ort.exporter.options import Options
+from sise_ort.exporter.options import GROUPS, Options
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
 
 MOST_TRIES = 16
 """Sets of options that are tried, where an export fails as it was asked for."""
+KNOWN = frozenset(field.name for group in GROUPS.values() for field in dataclasses.fields(group))
+"""The options of an export."""
 STAND_IN_SIZE = 224
 """Pixels of a side, tried where a file leaves its picture's size open."""
 
@@ -93,20 +94,21 @@ def _attempt(source: Source, options: Mapping[str, Any], further: Mapping[str, A
 def _named_by(found: Try, raw: ir.Graph, asked: Options) -> list[tuple[str, Any]]:
     """Options that an error names, with values that may help."""
     assert found.problem is not None
-    message, said = raw_message(found.problem), str(found.problem)
+    options = options_in(found.problem)
     named: list[tuple[str, Any]] = []
-    if option("output") in message and asked.outputs.output is None and len(raw.outputs) > 1:
+    if "output" in options and asked.outputs.output is None and len(raw.outputs) > 1:
         named += [("output", v.name) for v in likely_first(raw.outputs)]
-    if "input_size=" in said:
-        fitting = re.search(r"squares of \d+ to (\d+) pixels", said)
+    if "input_size" in options:
+        fitting = re.search(r"squares of \d+ to (\d+) pixels", str(found.problem))
         named.append(("input_size", int(fitting[1]) if fitting else STAND_IN_SIZE))
-    if "head=" in said:
+    if "head" in options:
         named.append(("head", "none"))
-    layers = re.search(r"layers=(\[[^\]]*\])", said)
-    if layers is not None:
-        named.append(("layers", ast.literal_eval(layers[1])))
+    if "task" in KNOWN and found.network is None and "output" in str(found.problem):
+        named += [("task", task) for task in ("detection", "value")]
+    if options.get("layers") is not None:
+        named.append(("layers", options["layers"]))
     elif isinstance(found.problem, NoBlocksError) and found.network is not None:
-        named += _before_mixing(found.network.graph)
+        named += _nameable(found.network.graph)
     return named
 
 
@@ -115,18 +117,18 @@ def likely_first(outputs: Sequence[ir.Value]) -> list[ir.Value]:
     return sorted(outputs, key=lambda v: final_activation(v) is None)
 
 
-def _before_mixing(graph: ir.Graph) -> list[tuple[str, Any]]:
-    """The deepest candidate in front of the first operator that mixes all places."""
-    found = mixings(graph)
-    if not found:
-        return []
-    front: set[str | None] = set()
-    for node in graph:
-        if node is found[0].node:
-            break
-        front.update(v.name for v in node.outputs)
-    able = [c.tensor for c in candidates(graph, gives_places(graph)) if not c.why_not and c.tensor in front]
-    return [("layers", able[-1:])] if able else []
+def _nameable(graph: ir.Graph) -> list[tuple[str, Any]]:
+    """Feature maps where the rule finds no blocks: the last in front of what mixes all places, or the last of each size."""
+    maps = feature_maps(graph)
+    if found := mixings(graph):
+        front: set[str | None] = set()
+        for node in graph:
+            if node is found[0].node:
+                break
+            front.update(v.name for v in node.outputs)
+        maps = [c for c in maps if c.tensor in front][-1:]
+    last = {(c.height, c.width): c.tensor for c in maps}
+    return [("layers", list(last.values()))] if last else []
 
 
 def gives_places(graph: ir.Graph) -> bool:

@@ -88,6 +88,11 @@ def raw_message(error: BaseException) -> str:
     return ": ".join(map(str, error.args)) if isinstance(error, SiseError) else str(error)
 
 
+def options_in(error: BaseException) -> dict[str, object]:
+    """The options that an error's message names, each with the value that the message says to pass, or None."""
+    return {token[1]: _value(token[2]) for token in _TOKEN.finditer(raw_message(error))}
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message: other libraries' messages run over many."""
     lines = raw_message(error).strip().splitlines()

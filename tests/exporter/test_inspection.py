@@ -82,6 +82,21 @@ def test_further_maps_can_be_named(tmp_path: Path) -> None:
     assert [c.tensor for c in named.further] == ["b"]
 
 
+def test_two_streams(tmp_path: Path) -> None:
+    """No tensor lies on all paths; the last map of each size can be named, and an export takes them."""
+    body = (
+        "a = Conv<pads=[1,1,1,1]>(picture, w)\n b = Conv<pads=[1,1,1,1], strides=[2,2]>(a, v)\n ga = GlobalAveragePool(b)\n"
+        "c = Conv<pads=[1,1,1,1]>(picture, w)\n d = Conv<pads=[1,1,1,1], strides=[2,2]>(c, v)\n gb = GlobalAveragePool(d)\n"
+        "s = Add(ga, gb)\n scores = Flatten(s)"
+    )
+    path = saved(parsed(body, {"w": weights(4, 3, 3, 3), "v": weights(4, 4, 3, 3)}), tmp_path)
+    found = inspect(path)
+    assert "no spatial block found" in str(found.obstacles[0])
+    assert found.ways == ({"layers": ["c", "d"]},) == (found.shown_with,)
+    manifest = sise_ort.export(path, tmp_path / "m.sise", normalize="tf", **found.ways[0])
+    assert [layer.tensor for layer in manifest.layers] == ["c", "d"] == [c.tensor for c in found.chosen]
+
+
 def test_a_transformer_names_maps_in_front_of_it(tmp_path: Path) -> None:
     body = (
         "a = Conv<strides=[8,8]>(picture, w)\n f = Reshape(a, flat)\n t = Transpose<perm=[0,2,1]>(f)\n q = MatMul(t, f)\n"

@@ -17,6 +17,7 @@ from sise_ort.errors import (
     first_line,
     on_command_line,
     option,
+    options_in,
     printable,
     shortened,
 )
@@ -105,3 +106,11 @@ def test_what_fits_is_not_cut() -> None:
     text = "word " * 90 + "x" * 50
     assert len(text) == 500 and shortened(text) == text and str(SiseError(text)) == text
     assert len(shortened(text + "x")) <= 500
+
+
+def test_the_options_that_a_message_names() -> None:
+    names = [f"a long name {'x' * 300} {i}" for i in range(9)]  # the message is cut, its options are not
+    error = ExportError(f"pass {option('layers', names)} or {option('input_size')}; {option('head', 'none')}")
+    assert options_in(error) == {"layers": names, "input_size": None, "head": "none"}
+    assert len(str(error)) <= 500
+    assert options_in(SiseError("layers=x")) == options_in(ValueError("layers=x")) == {}
