@@ -134,6 +134,7 @@ def test_what_is_there_is_never_refused(tmp_path: Path) -> None:
 # Files as found ---------------------------------------------------------------------------------------
 
 CLASSES = "class scores of {} classes"
+SQUEEZENET = [(64, 111), (128, 55), (256, 27), (1000, 13)]
 WILD = {  # what inputs and outputs look like, and the number of maps and the height of every block
     "caelatent_mnist": ("no picture: 7 numbers at one place", ["a picture of 28 × 28 pixels"], []),
     "cifar100edge": ("a colour picture, 32 × 32", [CLASSES.format(100)], [(3, 30), (3, 9)]),
@@ -160,8 +161,8 @@ WILD = {  # what inputs and outputs look like, and the number of maps and the he
         "a colour picture, 24 × 24, channels last", [CLASSES.format(4), CLASSES.format(2)], [(28, 22), (48, 9), (64, 3)]
     ),
     "ortex_mnist": ("a gray picture, 28 × 28", [CLASSES.format(10)], [(8, 28), (16, 14)]),
-    "own_sq_dynamic": ("a colour picture, 224 × 224", [CLASSES.format(1000)], []),
-    "own_sq_qoperator": ("a colour picture, 224 × 224", [CLASSES.format(1000)], []),
+    "own_sq_dynamic": ("a colour picture, 224 × 224", [CLASSES.format(1000)], SQUEEZENET),
+    "own_sq_qoperator": ("a colour picture, 224 × 224", [CLASSES.format(1000)], SQUEEZENET),
     "ppocr_cls": (
         "a colour picture, size open", [CLASSES.format(2)], [(8, 112), (24, 56), (32, 28), (104, 14), (200, 7)]
     ),
