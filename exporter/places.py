@@ -75,7 +75,8 @@ def mean_over_places(graph: ir.Graph) -> PlaceScores | None:
     Returns
     -------
     PlaceScores or None
-        None where the output is none of [n, classes, height, width] or [n, height, width, classes].
+        None where the output is none of [n, classes, height, width] or [n, height, width, classes], or has one row of scores
+        already, [n, classes, 1, 1].
 
     Raises
     ------
@@ -88,6 +89,8 @@ def mean_over_places(graph: ir.Graph) -> PlaceScores | None:
     (Simonyan and Zisserman, arXiv 1409.1556, section 3.2).
     """
     output = graph.outputs[0]
+    if output.shape is not None and list(output.shape.dims[2:]) == [1, 1]:
+        return None
     value = output
     while (node := value.producer()) is not None and node.op_type in _PASSING:
         value = input_of(node)
@@ -111,10 +114,15 @@ def mean_over_places(graph: ir.Graph) -> PlaceScores | None:
     op = Ops(graph, prefix="places")
     batch = scores.shape[0]
     first = scores if axes == CHANNELS_FIRST else op.Transpose(scores, perm=[0, *axes])
-    means: ir.Value = op.Flatten(op.GlobalAveragePool(first), axis=1)
-    means.shape = ir.Shape([batch, classes])
-    means.type = ir.TensorType(ir.DataType.FLOAT)
-    graph.outputs[:] = [means]
+    mean: ir.Value = op.GlobalAveragePool(first)
+    flat: ir.Value = op.Flatten(mean, axis=1)
+    for made, shape in (
+        (first, [batch, classes, height, width]),
+        (mean, [batch, classes, 1, 1]),
+        (flat, [batch, classes]),
+    ):
+        made.shape, made.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs[:] = [flat]
     return PlaceScores(scores.name or "", axes, classes, height, width, activation)
 
 

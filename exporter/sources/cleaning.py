@@ -239,7 +239,19 @@ def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
             "Export it anew with opset_version=20."
         ) from error
     forget_dictionaries(converted)
+    if version < 11:
+        _resize_as_before(converted)
     return converted
+
+
+def _resize_as_before(proto: onnx.ModelProto) -> None:
+    """Say how Upsample and Resize found their places before opset 11: the converter leaves it out, and the default is another."""
+    for node in proto.graph.node:
+        if node.op_type == "Resize" and "coordinate_transformation_mode" not in {
+            a.name for a in node.attribute
+        }:
+            node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+            node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
 
 
 def _rewrite(model: ir.Model) -> None:

@@ -330,3 +330,15 @@ def test_maps_that_are_flattened_channels_last(tmp_path: Path, frame: Any) -> No
         12,
     )
     agrees(explainer, model, frame)
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("opset", [9, 10])
+def test_resizing_before_opset_11_keeps_its_places(mode: str, opset: int, tmp_path: Path, frame: Any) -> None:
+    """Before opset 11 the first pixels of both sides coincide; today's default lays their centres apart."""
+    name = "Upsample" if opset == 9 else "Resize"
+    head = "p = GlobalAveragePool(m)\n f = Flatten(p)\n scores = MatMul(f, fc)"
+    body = STEM + f'u = {name}<mode="{mode}">(s, scales)\n m = Mul(u, places)\n {head}'
+    params = {"scales": np.array([1, 1, 2.5, 1.5], np.float32), "places": weights(1, 1, 20, 18)}
+    model = parsed(body, WEIGHTS | params, opset=opset)
+    agrees(exported(model, tmp_path), model, frame)

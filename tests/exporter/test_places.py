@@ -74,6 +74,9 @@ def test_the_output_becomes_the_mean_of_the_scores(tail: str, rng: np.random.Gen
 def test_one_place_needs_no_note(tail: str, rng: np.random.Generator) -> None:
     model = network(TAILS[tail][0], size=(6, 6))
     ours, found = mean_network(model)
+    if found is None:  # one row of scores already
+        assert tail.startswith("first")
+        return
     assert (found.classes, found.height, found.width, found.note) == (5, 1, 1, "")
     x = rng.normal(0, 1, (1, 3, 6, 6)).astype(np.float32)
     np.testing.assert_allclose(
