@@ -38,7 +38,7 @@ def translated(what: str, kind: type[ExportError] = ExportError) -> Iterator[Non
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         cause = innermost(error)
-        raise kind(f"{what}: {type(cause).__name__}: {first_line(cause)}") from error
+        raise kind(f"{what}: {_reason(cause)}") from error
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -48,3 +48,10 @@ def innermost(error: BaseException) -> BaseException:
             break
         error = error.__cause__
     return error
+
+
+def _reason(error: BaseException) -> str:
+    """The error's message; with the kind of error in front where it is no sentence, as that of a KeyError."""
+    words = first_line(error)
+    sentence = isinstance(error, (ValueError, RuntimeError, TypeError)) and len(words.split()) > 2
+    return words if sentence else f"{type(error).__name__}: {words}"

@@ -72,6 +72,18 @@ def test_the_innermost_cause_is_told() -> None:
             raise RuntimeError("a pass failed") from error
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ValueError("an axis is out of range"), "x: an axis is out of range"),
+     (ValueError("-1"), "x: ValueError: -1"),
+     (KeyError("a name with spaces"), "x: KeyError: 'a name with spaces'")],
+)  # fmt: skip
+def test_a_sentence_stands_alone(error: Exception, words: str) -> None:
+    with pytest.raises(ExportError) as caught, translated("x"):
+        raise error
+    assert str(caught.value) == words
+
+
 def test_git_lfs_pointer(tmp_path: Path) -> None:
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
     for name in ("m.onnx", "weights.pth"):
