@@ -9,12 +9,14 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import OutputError
+from sise_ort.runtime.engines import record, remove_unknown
 
 
 def cache_folder() -> Path:
@@ -65,12 +67,12 @@ def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
     Notes
     -----
     Building an engine takes minutes; one is good for the same bundle, GPU, driver, TensorRT and onnxruntime only, so that
-    each combination has a folder of its own.
+    each combination has a folder of its own. What is not as it was recorded there is removed before anything is opened.
 
     Raises
     ------
     OutputError
-        The folder cannot be made.
+        The folder cannot be made, or a damaged engine in it cannot be removed.
     """
     parts = (bundle_digest(manifest), *gpu(), tensorrt_version(), onnxruntime)
     folder = cache_folder() / "tensorrt" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
@@ -80,6 +82,7 @@ def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
         raise OutputError(
             f"cannot keep TensorRT's engines in '{folder}': {error.strerror or error}; SISE_ORT_CACHE names another folder"
         ) from error
+    remove_unknown(folder)
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(folder),
@@ -88,6 +91,18 @@ def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
         "trt_fp16_enable": str(int(manifest.precision == "fp16")),
         "trt_int8_enable": str(int(manifest.precision == "int8")),
     }
+
+
+def record_engines(options: Mapping[str, str]) -> None:
+    """Record the hashes of the engines that `predict` was opened with or has built, so that the next run may use them.
+
+    Parameters
+    ----------
+    options : mapping
+        As `tensorrt_options` gave them.
+    """
+    if "trt_engine_cache_path" in options:
+        record(Path(options["trt_engine_cache_path"]))
 
 
 def gpu() -> tuple[str, str]:

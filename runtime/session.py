@@ -124,6 +124,13 @@ class Session:
         dtypes = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
         self.signature = [(i.name, dtypes.get(i.type, np.float32), i.shape) for i in session.get_inputs()]
         self.outputs = [o.name for o in session.get_outputs()]
+        self._built: Callable[[], None] | None = None
+        self._shapes: set[tuple[tuple[int, ...], ...]] = set()
+
+    def after_new_shapes(self, built: Callable[[], None]) -> None:
+        """Call a function now, and after every first run with inputs of other shapes, when something may have been built."""
+        self._built = built
+        built()
 
     def run(
         self,
@@ -176,6 +183,11 @@ class Session:
                     f"{self._name} ran for more than {self._seconds:g} s and was stopped; limits=Limits(run_seconds=…) allows more"
                 ) from error
             raise self._translated(error) from error
+        if self._built is not None:
+            shapes = tuple(_shape(value) for value in inputs.values())
+            if shapes not in self._shapes:
+                self._shapes.add(shapes)
+                self._built()
         outputs = binding.get_outputs()[len(into or {}) :]
         kept = dict(zip(keep, outputs[: len(keep)], strict=True))
         fetched = {name: value.numpy() for name, value in zip(fetch, outputs[len(keep) :], strict=True)}
@@ -211,7 +223,7 @@ class Session:
         for name, value in inputs.items() if self._expected is not None else ():
             assert self._expected is not None
             dtype, wanted = self._expected.inputs[name]
-            shape = value.shape if isinstance(value, (np.ndarray, Rows)) else value.shape()
+            shape = _shape(value)
             wrong = isinstance(value, np.ndarray) and value.dtype != DTYPES[dtype]
             if wrong or not _agree(shape, wanted, lengths):
                 kind = f"{value.dtype} " if isinstance(value, np.ndarray) else ""
@@ -244,6 +256,10 @@ class Session:
         # -1: not recorded. It is always said: asking for an entry that is missing costs onnxruntime 0.1 ms a run.
         options.add_run_config_entry("gpu_graph_id", str(graph if self._cuda_graphs else -1))
         return options
+
+
+def _shape(value: NDArray[Any] | Tensor | Rows) -> tuple[int, ...]:
+    return tuple(value.shape if isinstance(value, (np.ndarray, Rows)) else value.shape())
 
 
 def _agree(shape: Sequence[int], wanted: Shape, lengths: dict[str, int]) -> bool:

@@ -11,7 +11,7 @@ import ctypes
 import io
 import os
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,10 @@ class Provider:
         own = {**(options or {}), **self.options}
         recorded = any(own.get(key, "").lower() in ("1", "true") for key in CUDA_GRAPHS)
         session = _open(graph, self.name, self.threads, own, self.limits)
-        return self._session(session, graph, seconds if self.spec.bounded else float("inf"), recorded)
+        found = self._session(session, graph, seconds if self.spec.bounded else float("inf"), recorded)
+        if options and self.spec.after_building is not None:
+            found.after_new_shapes(partial(self.spec.after_building, options))
+        return found
 
     def _session(self, session: Any, graph: Graph, seconds: float, recorded: bool = False) -> Session:
         return Session(

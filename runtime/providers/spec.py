@@ -46,6 +46,9 @@ class ProviderSpec:
         Phase -> onnxruntime's options for it.
     bundle_options : callable
         Manifest and onnxruntime's version -> options of predict.
+    after_building : callable
+        Called with these options where the provider may have built something that is kept: once predict is open, and
+        after every first run of a shape.
     """
 
     name: str
@@ -59,3 +62,4 @@ class ProviderSpec:
     bounded: bool = True
     options: Callable[[str], Mapping[str, str]] = no_options
     bundle_options: Callable[[Manifest, str], Mapping[str, str]] = none_for_bundles
+    after_building: Callable[[Mapping[str, str]], None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sise_ort.runtime.cache import tensorrt_options
+from sise_ort.runtime.cache import record_engines, tensorrt_options
 from sise_ort.runtime.providers.spec import ProviderSpec
 
 SPEC = ProviderSpec(
@@ -16,4 +16,5 @@ SPEC = ProviderSpec(
     beside="cuda",
     bounded=False,
     bundle_options=tensorrt_options,
+    after_building=record_engines,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,37 @@ def test_engines_are_kept_apart(tiny_bundle: Path, monkeypatch: pytest.MonkeyPat
         assert options["trt_engine_cache_enable"] == "1" and options["trt_fp16_enable"] == "0"
         folders.add(folder)
     assert len(folders) == 7
+
+
+def test_engines_are_recorded_and_checked(
+    tiny_bundle: Path, opened: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT writes an engine at the first run of each shape. Whole ones are used again; others are removed."""
+    manifest = read_bundle(tiny_bundle)
+    options = tensorrt_options(manifest, "1.32")
+    folder = Path(options["trt_engine_cache_path"])
+    session = Provider("tensorrt").session(graph("predict"), options=options)
+    shapes: list[int] = []
+
+    def run(binding: Any, _: Any) -> None:
+        (folder / f"predict_{len(shapes)}.engine").write_bytes(b"engine" * 1000)
+        shapes.append(0)
+
+    binding: Any = SimpleNamespace(bind_cpu_input=lambda *_: None, get_outputs=list)
+    monkeypatch.setattr(session._session, "io_binding", lambda: binding, raising=False)
+    monkeypatch.setattr(session._session, "run_with_iobinding", run, raising=False)
+    for rows in (1, 4):
+        session.run({"input": np.zeros((rows, 2), np.float32)})
+    tensorrt_options(manifest, "1.32")  # the next load
+    assert sorted(p.name for p in folder.glob("*.engine")) == ["predict_0.engine", "predict_1.engine"]
+    session.run({"input": np.zeros((4, 2), np.float32)})  # a shape that was seen: nothing is looked at
+    (folder / "predict_1.engine").write_bytes(b"engine" * 999 + b"enginE")  # a bit of it
+    (folder / "stranger.engine").symlink_to(folder / "predict_0.engine")
+    tensorrt_options(manifest, "1.32")
+    assert sorted(p.name for p in folder.glob("*.engine")) == ["predict_0.engine"]
+    (folder / "sise-ort-hashes.json").write_text("[")
+    tensorrt_options(manifest, "1.32")
+    assert not list(folder.glob("*.engine"))
 
 
 def test_a_cache_that_cannot_be_made(
