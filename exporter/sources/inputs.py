@@ -161,6 +161,11 @@ def read_input(image: ir.Value) -> tuple[FileInput, int, tuple[int | None, int |
             f"input '{image.name}' {image.shape} has {channels or 'an unknown number of'} channels; "
             "networks on gray (1) or colour (3) pictures can be explained"
         )
+    if 1 in (length(ROWS), length(COLUMNS)):
+        raise SourceError(
+            f"input '{image.name}' {image.shape} is no picture: its height or width is 1 (a vector, from which a decoder or a "
+            "generator starts?)"
+        )
     assert image.dtype is not None
     batch = None if axes[PICTURES] is None else length(PICTURES)
     return FileInput(str(image.name), image.dtype, axes, batch), channels, (length(ROWS), length(COLUMNS))

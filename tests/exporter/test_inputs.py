@@ -309,3 +309,16 @@ def test_files_without_a_size(shared_data: Path, tmp_path: Path, name: str, side
     )  # compares the scores
     frame = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     assert sise_ort.load(tmp_path / "b.sise", provider="cpu").explain(frame).heatmap.shape == (side, side)
+
+
+def test_a_vector_is_no_picture(tmp_path: Path) -> None:
+    """A decoder's start: [1, 7, 1, 1] is no gray picture of 7 × 1 places."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 20]>
+        g (float[1,7,1,1] latent) => (float[1,3,4,4] y) { y = ConvTranspose(latent, w) }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((7, 3, 4, 4), np.float32), "w"))
+    with pytest.raises(
+        SourceError, match=r"input 'latent' \[1,7,1,1\] is no picture: its height or width is 1"
+    ):
+        exported(model, tmp_path, **PLAIN)
