@@ -28,7 +28,7 @@ import sise_ort
 from sise_ort.explanation import Explanation
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
-from sise_ort.readouts import values
+from sise_ort.readouts import Question
 from sise_ort.runtime.evaluation.judge import METRICS as TITLES
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.summary import markdown_table
@@ -59,17 +59,15 @@ class Everything:
     def __init__(self, explainer: sise_ort.Explainer, sample: Any) -> None:
         self.model = model = explainer.model
         self.frame = explainer.explain(sample.picture, sample.label, passes=0)
-        self.image = model.upload(explainer.prepare(sample.picture)[0])
-        question = explainer.question(sample.label)
-        contrast = explainer.manifest.head.contrast
-        self.extracted = model.extract(self.image, [question.seed], contrast)
+        question, self.image = explainer.ask(sample.picture, sample.label)
+        self.extracted = model.extract(self.image, [question], explainer.manifest.contrast)
         self.alphas = [alpha[0] for alpha in self.extracted.pooled_gradients]
         self.masks = Masks.of([c[None] for c in self.chosen(0.0)])
         job = Job(
             self.image,
             self.extracted.features,
             self.masks.wanted,
-            lambda outputs: values([question], outputs),
+            self.extracted.questions,
         )
         score_one(model, job)
         self.values, self.mass = job.values, job.extent * job.total
@@ -127,7 +125,7 @@ def judged(
             for name, given in OTHERS.items()
         }
     truth = sample.truth(*known.full.frame.shape[:2])
-    judge = Judge(explainer.model, known.image, known.full.target, truth, METRICS, STEPS)
+    judge = Judge(explainer.model, known.image, Question.of_class(known.full.target), truth, METRICS, STEPS)
     for variant, make in makers.items():
         if variant in done:
             continue

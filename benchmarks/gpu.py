@@ -118,7 +118,7 @@ def explaining(bundle: Path, provider: str, fastest: dict[str, Any], rounds: int
     masks, size = sum(result.mask_counts), model.batch_size
     whole = seconds(lambda: explainer.explain(frame), rounds)
     # predict alone, its input lying on the device
-    session, batches = model._session("predict"), -(-masks // size)
+    session, batches = model.sessions.get("predict"), -(-masks // size)
     held = model.provider.tensor(np.zeros((size, spec.channels, spec.height, spec.width), np.float32))
     bare = seconds(
         lambda: [session.run({"input": held}, fetch=["scores", "confidence"]) for _ in range(batches)],

@@ -34,9 +34,11 @@ from rows import Rows
 
 import sise_ort
 from sise_ort.files import file_name
+from sise_ort.readouts import Question
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.summary import markdown_table
 from sise_ort.runtime.maps import upsample
+from sise_ort.targets import class_question
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("ebpg", "bbox", "insertion", "deletion")
@@ -145,7 +147,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], d
         pictures,
         frames=frames,
         inputs=np.concatenate([model.network_input(model.upload(frame)) for frame in frames]),
-        classes=[explainer.question(sample.label).seed for sample in chosen],
+        classes=[class_question(explainer.manifest, sample.label).index for sample in chosen],
     )
     source = (arguments.data / "models" / MODELS[name]).resolve()
     nodes = block_nodes(source, bundle)
@@ -214,7 +216,7 @@ def row_of(explainer: Any, sample: Any, title: str, answer: Answer) -> dict[str,
     heatmap = ((values - low) / (high - low) if high > low else np.zeros(size)).astype(np.float32)
     image = explainer.model.upload(explainer.prepare(sample.picture)[0])
     truth = sample.truth(*frame.frame.shape[:2])
-    judge = Judge(explainer.model, image, frame.target, truth, METRICS, STEPS)
+    judge = Judge(explainer.model, image, Question.of_class(frame.target), truth, METRICS, STEPS)
     found = judge.judge(dataclasses.replace(frame, heatmap=heatmap))
     return {
         "sample": sample.name,

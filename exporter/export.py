@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import sise_ort
 from sise_ort.bundle import (
     OPTIONAL_PHASES,
+    READOUT,
     Fit,
     InputSpec,
     Layer,
@@ -30,7 +31,6 @@ from sise_ort.exporter.blocks import (
     require_rules,
     require_rules_to_image,
 )
-from sise_ort.exporter.head import FoundHead, cut_head
 from sise_ort.exporter.labels import read_labels, repeated
 from sise_ort.exporter.options import Options, with_options
 from sise_ort.exporter.phases.apply import build_apply
@@ -40,13 +40,14 @@ from sise_ort.exporter.phases.fuse import build_fuse
 from sise_ort.exporter.phases.head import build_head
 from sise_ort.exporter.phases.image_gradient import build_image_gradient
 from sise_ort.exporter.phases.mask import build_mask
-from sise_ort.exporter.phases.predict import build_predict
+from sise_ort.exporter.phases.predict import build_predict, build_readout
 from sise_ort.exporter.phases.sketch import build_sketch
 from sise_ort.exporter.precision import lower
 from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
+from sise_ort.exporter.tasks import FoundTask, cut_task
 from sise_ort.exporter.verify import compare
 from sise_ort.exporter.writing import (
     folder_in_the_making,
@@ -55,17 +56,18 @@ from sise_ort.exporter.writing import (
     write_graphs,
     write_manifest,
 )
+from sise_ort.tasks import Embedding, Values
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded source, cleaned, with its class scores as the only output."""
+    """A loaded source, cleaned, with the outputs of its task."""
 
     source: Source
     clean: CleanNetwork
-    head: FoundHead
+    found: FoundTask
 
     @property
     def graph(self) -> ir.Graph:
@@ -131,7 +133,8 @@ def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
         chosen = network.chosen
         if chosen.tensor and loaded.reference_at is not None:
             loaded = replace(loaded, reference=loaded.reference_at(chosen.tensor))
-        return Network(loaded, network, cut_head(network.model, outputs.head, chosen.siblings))
+        found = cut_task(network.model, outputs.task, outputs.head, chosen.siblings)
+        return Network(loaded, network, found)
 
 
 def list_layers(
@@ -155,12 +158,12 @@ def list_layers(
     asked = Options.of(options)
     network = _load(source, weights, asked)
     with translated(f"the layers of {network.source.words} cannot be listed"):
-        chosen = choose_blocks(network.graph, asked.blocks.layers)
+        chosen = choose_blocks(network.graph, asked.blocks.layers, network.found.places)
         try:
             require_rules(network.graph, chosen)
         except GradientError as error:
-            return candidates(network.graph), chosen, error
-        return candidates(network.graph), chosen, None
+            return candidates(network.graph, network.found.places), chosen, error
+        return candidates(network.graph, network.found.places), chosen, None
 
 
 def export_bundle(
@@ -214,6 +217,8 @@ def export_bundle(
     for note in (*network.source.notes, *network.clean.notes):
         report(f"note: {note}")
     with translated(f"{network.source.words} cannot be exported"):
+        for sentence in network.found.said:
+            report(f"note: {sentence}")
         plan = _plan(network, asked)
         if said := repeated(plan.labels):
             report(said)
@@ -227,7 +232,7 @@ def export_bundle(
         quantised = any(node.op_type == "QuantizeLinear" for node in network.graph)
         with translated(f"the bundle of {network.source.words} cannot be compared with it"):
             compare(
-                written, network.reference, network.head.activation, quantised, network.clean.rounds_otherwise
+                written, network.reference, network.found.restore, quantised, network.clean.rounds_otherwise
             )
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
@@ -250,10 +255,8 @@ def _plan(network: Network, options: Options) -> Plan:
         options.input.frame_dtype,
         1 if cleaned.one_at_a_time else None,
     )
-    labels = read_labels(
-        options.outputs.labels, network.head.head.classes, known.labels or cleaned.chosen.labels
-    )
-    chosen = choose_blocks(network.graph, options.blocks.layers)
+    labels = _labels(network, options)
+    chosen = choose_blocks(network.graph, options.blocks.layers, network.found.places)
     require_rules(network.graph, chosen)
     if not options.blocks.phases.isdisjoint({"image_gradient", "full_gradient"}):
         require_rules_to_image(network.graph)
@@ -261,21 +264,35 @@ def _plan(network: Network, options: Options) -> Plan:
     return Plan(network, spec, facts, fit, labels, chosen, options.blocks.phases)
 
 
+def _labels(network: Network, options: Options) -> tuple[str, ...]:
+    found, asked = network.found, options.outputs.labels
+    if isinstance(found.task, (Embedding, Values)):
+        if asked is not None:
+            raise ParameterError(
+                f"{option('labels')} name classes, which the task {found.task.name} does not have"
+            )
+        return ()
+    known = network.source.labels or network.clean.chosen.labels
+    return read_labels(asked, found.head.classes, known)
+
+
 def _build(plan: Plan) -> dict[str, ir.Model]:
     """The graphs of a bundle, by phase."""
-    model, head = plan.network.clean.model, plan.network.head.head
+    model, head, task = plan.network.clean.model, plan.network.found.head, plan.network.found.task
     models = {
-        "extract": build_extract(model, plan.blocks, plan.spec, plan.facts, head.classes),
+        "extract": build_extract(model, plan.blocks, plan.spec, plan.facts, task, head),
         "mask": build_mask(plan.spec),
         "apply": build_apply(plan.spec, plan.facts),
-        "predict": build_predict(model, plan.spec, head),
+        "predict": build_predict(model, plan.spec, task, head),
         "fuse": build_fuse(plan.layers, plan.spec),
         "sketch": build_sketch(plan.layers, plan.spec),
     }
+    if task.on_device:
+        models[READOUT] = build_readout(plan.spec, task, head)
     optional: Mapping[str, Callable[[], ir.Model]] = {
-        "head": lambda: build_head(model, plan.blocks[-1], plan.spec, head),
-        "image_gradient": lambda: build_image_gradient(model, plan.spec, head.classes),
-        "full_gradient": lambda: build_full_gradient(model, plan.spec, plan.facts, head.classes),
+        "head": lambda: build_head(model, plan.blocks[-1], plan.spec, task, head),
+        "image_gradient": lambda: build_image_gradient(model, plan.spec, task, head),
+        "full_gradient": lambda: build_full_gradient(model, plan.spec, plan.facts, task, head),
     }
     return models | {phase: optional[phase]() for phase in OPTIONAL_PHASES if phase in plan.phases}
 
@@ -289,7 +306,8 @@ def _describe(plan: Plan, name: str) -> Manifest:
         input=plan.spec,
         preprocessing=plan.facts,
         fit=plan.fit,
-        head=plan.network.head.head,
+        head=plan.network.found.head,
+        task=plan.network.found.task,
         layers=plan.layers,
         labels=plan.labels,
         precision="fp32",

@@ -19,7 +19,7 @@ _OTHER_NAMES = frozenset(
     """bbox bboxes box boxes descriptor embedding embeddings keypoint keypoints landmark landmarks loc offset offsets
     pose""".split()
 )
-_ACTIVATIONS: dict[str, HeadKind] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+ACTIVATIONS: dict[str, HeadKind] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cut_head(model: ir.Model, asked: str = "auto", siblings: Sequence[str] = ())
     if activation is None and asked == "auto" and (what := _something_else(output, siblings)):
         raise SourceError(
             f"output '{output.name}' {what}, so its values are probably no class scores; if each of them shall be "
-            f"explained as it is, pass {option('head', 'none')} (or softmax, sigmoid where they are class scores)"
+            f"explained as it is, pass {option('task', 'value')} (or {option('head')} softmax or sigmoid where they are class scores)"
         )
     scores = output if activation is None else activation.inputs[0]
     assert scores is not None
@@ -81,8 +81,8 @@ def cut_head(model: ir.Model, asked: str = "auto", siblings: Sequence[str] = ())
     scores.shape = ir.Shape([batch, classes])
     scores.type = ir.TensorType(ir.DataType.FLOAT)
     graph.outputs[:] = [scores]
-    found = _ACTIVATIONS[activation.op_type] if activation is not None else None
-    return FoundHead(_decide(asked, found, classes), activation.op_type if activation is not None else "")
+    found = ACTIVATIONS[activation.op_type] if activation is not None else None
+    return FoundHead(decide_head(asked, found, classes), activation.op_type if activation is not None else "")
 
 
 def _classes_of(output: ir.Value, scores: ir.Value, activation: ir.Node | None, image: ir.Value) -> int:
@@ -100,7 +100,8 @@ def _classes_of(output: ir.Value, scores: ir.Value, activation: ir.Node | None, 
     classes = dims[0]
     if not isinstance(classes, int) or any(d != 1 for d in dims[1:]):
         raise SourceError(
-            f"output '{output.name}' has shape {scores.shape}, not [n, classes]: only image classifiers can be explained"
+            f"output '{output.name}' has shape {scores.shape}, not [n, classes], so it holds no class scores; with "
+            f"{option('task', 'value')} any of its numbers can be explained"
         )
     pictures = image.shape[0] if image.shape is not None else None
     if scores.shape.rank() and scores.shape[0] != pictures:
@@ -124,6 +125,12 @@ def _something_else(output: ir.Value, siblings: Sequence[str]) -> str:
     if siblings:
         return f"has no Softmax or Sigmoid, but the output {', '.join(siblings[:3])} has one"
     return ""
+
+
+def is_embedding(output: ir.Value) -> bool:
+    """Whether an output is scaled to length 1."""
+    node = _last_node(output)
+    return node is not None and _is_unit_vector(node)
 
 
 def _last_node(output: ir.Value) -> ir.Node | None:
@@ -169,10 +176,17 @@ def _stems_from(inner: ir.Value | None, value: ir.Value | None) -> bool:
 def final_activation(output: ir.Value) -> ir.Node | None:
     """The Softmax, LogSoftmax or Sigmoid that an output ends with."""
     node = _last_node(output)
-    return node if node is not None and node.op_type in _ACTIVATIONS else None
+    return node if node is not None and node.op_type in ACTIVATIONS else None
 
 
-def _decide(asked: str, found: HeadKind | None, classes: int) -> Head:
+def decide_head(asked: str, found: HeadKind | None, classes: int) -> Head:
+    """The head of a network, from what was asked for and the activation that ends its file.
+
+    Raises
+    ------
+    SourceError
+        They contradict one another.
+    """
     if asked == "none":
         return Head("none", classes)
     if asked != "auto":

@@ -27,6 +27,7 @@ CHOICES = {
     "color": ("rgb", "bgr", "gray"),
     "fit": ("stretch", "crop", "letterbox"),
     "head": ("auto", "softmax", "sigmoid", "none"),
+    "task": ("auto", "classes", "segmentation", "detection", "embedding", "value"),
     "hidden": ("mean", "black"),
     "frame_dtype": ("uint8", "float32"),
     "precision": ("fp32", "fp16", "int8"),
@@ -194,6 +195,8 @@ class Outputs:
     ----------
     output : str, optional
         Name of the output to explain, where there are several, or of any other tensor of an .onnx file.
+    task : str
+        What the outputs are: "auto" (seen from their form), "classes", "segmentation", "detection", "embedding" or "value".
     head : str
         What turns class scores into confidences: "auto" (read off the graph), "softmax", "sigmoid" or "none".
     classes : int, optional
@@ -203,11 +206,13 @@ class Outputs:
     """
 
     output: str | None = None
+    task: str = "auto"
     head: str = "auto"
     classes: int | None = None
     labels: str | Path | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        check_choice("task", self.task)
         check_choice("head", self.head)
         if self.output is not None and not isinstance(self.output, str):
             raise ParameterError(f"{option('output')} is {self.output!r}; it must be a name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Bundle, InputSpec
 from sise_ort.errors import ExportError
+from sise_ort.exporter.tasks import Restore
 from sise_ort.runtime.model import BundleModel
+from sise_ort.runtime.providers import Tensor
 
-TOLERANCE = {np.dtype(np.float16): 2e-2}
+TOLERANCE = {"float16": 2e-2}
 DEFAULT_TOLERANCE = 1e-3
 QUANTISED = 0.1
 """How far extract, which computes in floats, may be from predict, whose integer kernels saturate on CPUs without VNNI
@@ -22,7 +24,7 @@ QUANTISED = 0.1
 def compare(
     bundle: Bundle,
     reference: Callable[[NDArray[np.float32]], NDArray[Any]],
-    activation: str,
+    restore: Restore | None,
     quantised: bool = False,
     rounds_otherwise: bool = False,
 ) -> float:
@@ -33,8 +35,8 @@ def compare(
     bundle : Bundle
     reference : callable
         Network inputs [n, C, H, W] to the source's own output.
-    activation : str
-        The operator that ends the source's graph, "" for raw scores, so that like is compared with like.
+    restore : callable or None
+        From predict's outputs to the source's own output; None compares the bundle's graphs with one another only.
     quantised : bool
         Whether predict computes with integers.
     rounds_otherwise : bool
@@ -55,35 +57,26 @@ def compare(
     frames = np.stack(waves(spec))
     ordered = frames[..., ::-1] if facts.color == "bgr" else frames
     inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2).astype(np.float32)
-    theirs = reference(np.ascontiguousarray(inputs))
-    tolerance = QUANTISED if rounds_otherwise else TOLERANCE.get(theirs.dtype, DEFAULT_TOLERANCE)
-    theirs = theirs.reshape(len(frames), -1).astype(np.float64)
-
     model = BundleModel(bundle, "cpu", batch_size=2)
-    ones = np.ones((1, 1, spec.height, spec.width), np.float32)
     images = [model.upload(frame) for frame in frames]
-    scores, confidence = model.predict(np.concatenate([model.apply(image, ones) for image in images]))
-    found = [model.extract(image, [-1], 0.0) for image in images]
-    extracted = np.stack([f.scores for f in found])
-    others = [extracted]
-    if manifest.has("head"):
-        others.append(np.concatenate([model.head(f.features[-1].numpy()) for f in found]))
-    if manifest.has("image_gradient"):
-        others.append(np.concatenate([model.image_gradient(model.network_input(i), [-1])[0] for i in images]))
-    if manifest.has("full_gradient"):
-        others.append(np.stack([model.full_gradient(image, [-1])[0] for image in images]))
-    z = scores.astype(np.float64)
-    log_softmax = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-    known: dict[str, NDArray[Any]] = {"": scores, "LogSoftmax": log_softmax}
-    ours = known.get(activation, confidence)
+    found = model.predict(np.concatenate([model.network_input(image) for image in images]))
+    tolerance = QUANTISED if quantised else DEFAULT_TOLERANCE
+    size = None if not manifest.task.on_device else float(np.abs(found["scores"]).max())
+    among = np.max([_difference(own, answers, size) for own, answers in _inside(model, images)])
+    if restore is None:
+        theirs = ours = np.zeros((2, 1))
+    else:
+        theirs = reference(np.ascontiguousarray(inputs))
+        tolerance = (
+            QUANTISED if rounds_otherwise else TOLERANCE.get(str(theirs.dtype), DEFAULT_TOLERANCE)
+        )
+        theirs = theirs.reshape(len(frames), -1).astype(np.float64)
+        ours = restore(found).reshape(len(frames), -1).astype(np.float64)
     if ours.shape != theirs.shape:
         raise ExportError(
             f"the bundle gives {ours.shape[1]} scores where the source model gives {theirs.shape[1]}"
         )
-    worst = max(
-        _difference(ours, theirs),
-        *(_difference(other, scores) * (tolerance / QUANTISED if quantised else 1) for other in others),
-    )
+    worst = float(np.maximum(_difference(ours, theirs), among * (tolerance / QUANTISED if quantised else 1)))
     if not worst <= tolerance:
         own = _difference(
             reference((inputs * (1 + 2.0**-22)).astype(np.float32)).reshape(theirs.shape), theirs
@@ -101,6 +94,23 @@ def compare(
     return worst
 
 
+def _inside(model: BundleModel, images: Sequence[Tensor]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield what each graph answers to the frames, beside what predict answers."""
+    manifest, asked = model.manifest, [model.example()]
+    found = [model.extract(image, asked, 0.0) for image in images]
+    for image, own in zip(images, found, strict=True):
+        (question,), whole = model.settle(asked, image)
+        answers = [own.answers]
+        if manifest.has("head"):
+            answers.append(model.answers([question], own.features[-1].numpy(), phase="head"))
+        if manifest.has("image_gradient"):
+            answers.append(model.image_gradient(model.network_input(image), question)[1])
+        if manifest.has("full_gradient"):
+            answers.append(model.full_gradient(image, [question])[1])
+        for one in answers:
+            yield (one.scores, whole.scores) if one.scores.size else (one.score, whole.score)
+
+
 def waves(spec: InputSpec) -> list[NDArray[Any]]:
     """Make two frames [H, W, C] of smooth waves with some noise."""
     rng = np.random.default_rng(0)
@@ -112,6 +122,7 @@ def waves(spec: InputSpec) -> list[NDArray[Any]]:
     return list(np.clip(found + rng.normal(0, 25, found.shape), 0, 255).astype(spec.frame_dtype))
 
 
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Largest difference, relative to the larger of the largest value and a thousandth; NaN where not finite."""
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-3))
+def _difference(a: NDArray[Any], b: NDArray[Any], size: float | None = None) -> float:
+    """Largest difference, relative to the larger of the largest value (or a given size) and a thousandth; NaN where not
+    finite."""
+    return float(np.abs(a - b).max() / max(np.abs(b).max() if size is None else size, 1e-3))

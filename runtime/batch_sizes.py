@@ -84,7 +84,8 @@ def measure(
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (spec.height, spec.width, spec.channels)).astype(spec.frame_dtype)
     image = model.upload(frame)
-    maps = model.extract(image, [-1], 0.0).features[-1]
+    extracted = model.extract(image, [model.example()], 0.0)
+    maps = extracted.features[-1]
     channels = model.manifest.layers[-1].channels
     wanted = (1,) if spec.batch else sizes or SIZES[model.provider.device]
     found: dict[int, list[float]] = {}
@@ -92,7 +93,7 @@ def measure(
         for size in [s for s in wanted if turn == 0 or s in found]:
             try:
                 model.resize(size)
-                pick = Pick(image, maps, np.arange(model.batch_size) % channels)
+                pick = Pick(image, maps, np.arange(model.batch_size) % channels, extracted.questions)
                 began = clock()
                 model.score_maps([pick])
             except OutOfMemoryError:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Manifest
-from sise_ort.runtime.extracted import Pick
+from sise_ort.bundle import READOUT, Manifest
+from sise_ort.readouts import Answers
+from sise_ort.runtime.extracted import Pick, Scored
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
+from sise_ort.runtime.reading import from_outputs, read_on_device
 
 
 class Batching:
@@ -35,7 +38,7 @@ class Batching:
     masks, masked : tensors
         Masks [size, 1, H, W] and the network inputs [size, C, H, W] that they leave.
     answers : dict of tensors
-        "scores" and "confidence", [size, classes] each.
+        The outputs of `predict`, [size, …] each.
     recording : int
         Number of these tensors among all that there were: a CUDA graph is good for one set of tensors only.
     """
@@ -58,14 +61,13 @@ class Batching:
             return self._provider.tensor(np.zeros((size, *shape), np.float32))
 
         masks, masked = empty(1, height, width), empty(spec.channels, height, width)
-        answers = {name: empty(self._manifest.head.classes) for name in ("scores", "confidence")}
+        wanted = self._manifest.task.outputs(self._manifest.head)
+        answers = {name: empty(*shape) for name, shape in wanted.items()}
         self.masks, self.masked, self.answers = masks, masked, answers
         self.recording += 1
         self.size = size
 
-    def score(
-        self, picks: Sequence[Pick], session: Callable[[str], Session]
-    ) -> tuple[NDArray[np.float32], ...]:
+    def score(self, picks: Sequence[Pick], session: Callable[[str], Session]) -> list[Scored]:
         """Score at most `size` masks; only the thread whose turn it is may call this.
 
         Parameters
@@ -77,17 +79,17 @@ class Batching:
 
         Returns
         -------
-        scores, confidence : float32, [n, classes]
-            The network's answers, in order.
-        range, total : float32, [n]
-            Of the masks, before they were scaled and after it (see mask.onnx).
+        list of Scored
+            For each pick, in order.
         """
         extent, total, filled = [], [], 0
+        pictures: list[list[Pick]] = []
         for image, own in groupby(
             picks, key=lambda pick: pick.image
         ):  # one picture's masks are put on together
             first = filled
-            for pick in own:
+            pictures.append(list(own))
+            for pick in pictures[-1]:
                 rows = Rows(self.masks, filled, len(pick.index))
                 fetched, _ = session("mask").run(
                     {"maps": pick.maps, "index": pick.index}, fetch=["range", "total"], into={"masks": rows}
@@ -106,9 +108,29 @@ class Batching:
             into={name: Rows(tensor, 0, count) for name, tensor in self.answers.items()},
             graph=self.recording,
         )
-        # onnxruntime may give a view of memory that the next batch overwrites
-        scores, confidence = (self.answers[name].numpy()[:filled].copy() for name in ("scores", "confidence"))
-        return scores, confidence, np.concatenate(extent), np.concatenate(total)
+        answers = [part for picture in self._read(pictures, count, session) for part in picture]
+        return [Scored(*parts) for parts in zip(answers, extent, total, strict=True)]
+
+    def _read(
+        self, pictures: Sequence[Sequence[Pick]], count: int, session: Callable[[str], Session]
+    ) -> Iterator[list[Answers]]:
+        """Per picture, the answers to the masks of each pick, from the first `count` rows of the answers' tensors."""
+        on_host: dict[str, NDArray[np.float32]] = {}
+        if not self._manifest.task.on_device:
+            # onnxruntime may give a view of memory that the next batch overwrites
+            on_host = {name: tensor.numpy()[:count].copy() for name, tensor in self.answers.items()}
+        start = 0
+        for picture in pictures:
+            asked, stop = picture[0].questions, start + sum(len(pick.index) for pick in picture)
+            if on_host:
+                own = {name: array[start:stop] for name, array in on_host.items()}
+                read = from_outputs(self._manifest, asked, own)
+            else:
+                rows = {name: Rows(tensor, 0, count) for name, tensor in self.answers.items()}
+                read = read_on_device(self._manifest, asked, rows, session(READOUT)).among(start, stop)
+            ends = np.cumsum([len(pick.index) for pick in picture]).tolist()
+            yield [read.among(end - len(pick.index), end) for pick, end in zip(picture, ends, strict=True)]
+            start = stop
 
     def free(self) -> None:
         """Give the tensors back."""
@@ -124,7 +146,7 @@ def portions(picks: Sequence[Pick], size: int) -> Iterator[list[Pick]]:
         start = 0
         while start < len(pick.index):
             index = pick.index[start : start + room]
-            part.append(Pick(pick.image, pick.maps, index))
+            part.append(replace(pick, index=index))
             start, room = start + len(index), room - len(index)
             if not room:
                 yield part

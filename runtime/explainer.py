@@ -17,6 +17,8 @@ from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
 from sise_ort.readouts import Question
+from sise_ort.runtime.asking import Asking, Found, question_of, questions_of
+from sise_ort.runtime.asking.detections import detections
 from sise_ort.runtime.limits import Limits
 from sise_ort.runtime.methods.method import Call, Method, Picture, Progress
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
@@ -24,7 +26,7 @@ from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
 from sise_ort.runtime.results import explanations
-from sise_ort.targets import POSITIVE, Target, question, questions
+from sise_ort.targets import Target
 
 
 def _load_again(arguments: tuple[Any, ...], digest: str) -> Explainer:
@@ -165,9 +167,11 @@ class Explainer:
             Picture file, its bytes, an open binary file, a PIL image; or an array, uint8 (float32 where the bundle was
             exported with ``frame_dtype="float32"``), values 0 to 255, any size. A frame of exactly the network's size is
             taken as it is, without the crop or border of the bundle's fit.
-        target : None, int, str or sequence of these
-            None (the top class), an int (index from 0), a str (label), ``"not:LABEL"`` (its absence; sigmoid heads), or
-            ``"positive"`` (every class over 0.5; sigmoid heads).
+        target : None, int, str, object or sequence of these
+            None (the top class; the class at most places, the surest detection, all values), an int (index of a class), a
+            str (its label), ``"not:LABEL"`` (its absence; sigmoid heads), ``"positive"`` (every class over 0.5; sigmoid
+            heads; every detection); or an object: ``RatherThan("crack", "scratch")``, ``Region("patch", box=…)``,
+            ``Detection(0)``, ``LikenessTo(picture)``, ``Value(3)`` (docs/readouts.md).
         method : str or Method
             A name of `sise_ort.runtime.methods.METHODS`, SISE by default; or an object with its parameters, such as
             ``Sise(mu=0.3, budget=Budget(passes=64))`` or ``Rise(masks=4000)``.
@@ -328,12 +332,33 @@ class Explainer:
     def _ask(self, prepared: Prepared, target: Target | Sequence[Target]) -> Asked:
         """Upload a picture, and find the questions about it that a target means."""
         began = time.perf_counter()
-        image = self._model.upload(prepared.fitted)
-        if isinstance(target, str) and target == POSITIVE and POSITIVE not in self.manifest.labels:
-            positive = self._positive(image)
-            return Asked(prepared, image, positive, True, 1, time.perf_counter() - began)
-        asked, several = questions(self.manifest, target)
-        return Asked(prepared, image, asked, several, 0, time.perf_counter() - began)
+        asking = Asking(self._model, prepared)
+        found, several = questions_of(asking, target)
+        return Asked(prepared, asking.image, found, several, asking.passes, time.perf_counter() - began)
+
+    def detections(self, frame: Any, *, color: str = "rgb", levels: Range = None) -> list[Found]:
+        """What a detector sees in a picture: what `Detection(number)` explains.
+
+        Parameters
+        ----------
+        frame, color, levels
+            As for `explain`.
+
+        Returns
+        -------
+        list of Found
+            Detections with a confidence of 0.25 or more, the surest first, after non-maximum suppression of boxes of one
+            class that overlap by an IoU of 0.5 or more; boxes are in pixels of the frame.
+
+        Raises
+        ------
+        FrameError
+            The frame cannot be read.
+        TargetError
+            The bundle is no detector.
+        """
+        self._model.require_open()
+        return detections(Asking(self._model, prepare(self.manifest, frame, color, levels)))
 
     def prepare(
         self, frame: Any, *, color: str = "rgb", levels: Range = None
@@ -364,26 +389,28 @@ class Explainer:
         prepared = prepare(self.manifest, frame, color, levels)
         return prepared.fitted, prepared.placement
 
-    def _positive(self, image: Tensor) -> list[Question]:
-        head = self.manifest.head
-        head.require_positive()
-        return [Question.of_class(int(i)) for i in head.positive(self._model.whole(image))]
-
-    def question(self, target: Target) -> Question:
-        """The class that a target means; None means the top class, which is not known yet (a negative index).
+    def ask(
+        self, frame: Any, target: Target = None, *, color: str = "rgb", levels: Range = None
+    ) -> tuple[Question, Tensor]:
+        """What a target means for a picture, and the uploaded picture, for methods and measures of your own.
 
         Parameters
         ----------
-        target : None, int or str
-            As for `explain`.
+        frame, target, color, levels
+            As for `explain`; the target is one, not a sequence.
 
         Returns
         -------
-        Question
+        question : Question
+            For `BundleModel.answers` and methods; its class may still be open (`BundleModel.settle`).
+        image : tensor, [1, H, W, C]
+            The frame on the device.
 
         Raises
         ------
-        TargetError
-            There is no such class, or the head cannot answer the question.
+        FrameError, TargetError
+            As `explain`.
         """
-        return question(self.manifest, target)
+        self._model.require_open()
+        asking = Asking(self._model, prepare(self.manifest, frame, color, levels))
+        return question_of(asking, target), asking.image

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.errors import BundleError, FrameError
+from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.session import Tensor
 
 NEARLY = 1e-3
@@ -20,8 +22,10 @@ class Extracted:
 
     Attributes
     ----------
-    scores : float32, [classes]
-        Class scores of the whole picture.
+    questions : list of Question
+        K of them, with their classes known.
+    answers : Answers
+        What the network answers to the whole picture, [K, 1].
     pooled_gradients : list of arrays, [K, N_b]
         Per block, sums over locations of the gradient of every map.
     spans : list of arrays, [N_b]
@@ -30,11 +34,18 @@ class Extracted:
         Per block, on the device.
     """
 
-    scores: NDArray[np.float32]
+    questions: list[Question]
+    answers: Answers
     pooled_gradients: list[NDArray[np.float32]]
     spans: list[NDArray[np.float32]]
     features: list[Tensor]
     gradients: list[Tensor]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Class scores [classes] of the whole picture, [0] of networks that give none."""
+        scores: NDArray[np.float32] = self.answers.scores[0]
+        return scores
 
 
 @dataclass(frozen=True)
@@ -49,11 +60,42 @@ class Pick:
         All maps of the block.
     index : int64, [n]
         Those to use.
+    questions : sequence of Question
+        What is asked about the picture; all picks of one picture have the same sequence.
     """
 
     image: Tensor
     maps: Tensor
     index: NDArray[np.int64]
+    questions: Sequence[Question]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the network answers to a picture through n masks.
+
+    Attributes
+    ----------
+    answers : Answers
+        To the masked inputs, [K, n].
+    extent, total : float32, [n]
+        Range and sum of the masks (see mask.onnx).
+    """
+
+    answers: Answers
+    extent: NDArray[np.float32]
+    total: NDArray[np.float32]
+
+    @property
+    def count(self) -> int:
+        """Number of masks."""
+        return len(self.total)
+
+    @staticmethod
+    def joined(parts: Sequence[Scored]) -> Scored:
+        """The answers to all masks, from parts of them in order."""
+        extent, total = (np.concatenate([getattr(p, name) for p in parts]) for name in ("extent", "total"))
+        return Scored(Answers.joined([p.answers for p in parts]), extent, total)
 
 
 @dataclass(frozen=True)

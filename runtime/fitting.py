@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 
 from sise_ort.bundle import Manifest
 from sise_ort.errors import ParameterError, option, shown
@@ -34,7 +35,8 @@ def largest_batch(manifest: Manifest) -> int:
 def _bytes(manifest: Manifest) -> int:
     spec = manifest.input
     maps = max(layer.channels * layer.height * layer.width for layer in manifest.layers)
-    return 4 * (spec.height * spec.width * (spec.channels + 1) + maps + 2 * manifest.head.classes)
+    answers = sum(math.prod(shape) for shape in manifest.task.outputs(manifest.head).values())
+    return 4 * (spec.height * spec.width * (spec.channels + 1) + maps + answers)
 
 
 def give_memory_back() -> None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle import PHASES, Bundle, Manifest, bundle_digest, open_bundle, signature
-from sise_ort.errors import ClosedError, OutOfMemoryError
+from sise_ort.bundle import READOUT, Bundle, Manifest, bundle_digest, open_bundle
+from sise_ort.errors import OutOfMemoryError
+from sise_ort.readouts import Answers, Question, as_questions
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, portions
-from sise_ort.runtime.extracted import Extracted, Pick, Sketch, require_finite, require_unit_range
+from sise_ort.runtime.extracted import Extracted, Pick, Scored, Sketch, require_finite, require_unit_range
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
-from sise_ort.runtime.providers import Graph, Provider, Session, Tensor, version
+from sise_ort.runtime.providers import Provider, Tensor, version
+from sise_ort.runtime.reading import example, from_outputs, names_of_answer, question_tensors, read_on_device
+from sise_ort.runtime.sessions import Sessions
 from sise_ort.runtime.trial import require_harmless
-from sise_ort.runtime.turns import Turns
 
 
 class BundleModel:
@@ -51,6 +53,8 @@ class BundleModel:
         The bundle's facts.
     digest : str
         SHA-256 of the whole bundle as it was loaded.
+    sessions : Sessions
+        Its graphs.
 
     Raises
     ------
@@ -74,22 +78,20 @@ class BundleModel:
     ) -> None:
         limits = checked(limits, trusted)
         self.provider = Provider(provider, threads, provider_options, limits)
-        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
+        read = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
         if not trusted:
-            require_harmless(self._bundle, limits)
-        self.folder = self._bundle.folder
-        self.manifest: Manifest = self._bundle.manifest
+            require_harmless(read, limits)
+        self.folder = read.folder
+        self.manifest: Manifest = read.manifest
         self.digest = bundle_digest(self.manifest)
         spec = self.manifest.input
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
         require_fitting(self.manifest, batch_size)
         default = max(1, self.provider.spec.batch_pixels // (spec.height * spec.width))
         self.batch_size_is = "given" if batch_size else "measured" if known else "default"
-        self._sessions: dict[str, Session] = {}
-        self._closed = False
-        for phase in PHASES:
-            self._session(phase)
-        self.turns = Turns()
+        self.sessions = Sessions(read, self.provider)
+        self.turns, self._run = self.sessions.turns, self.sessions.run
+        self.require_open = self.sessions.require_open
         self._batching = Batching(self.manifest, self.provider, batch_size or known or default)
         self.pace = Pace()
         self.notes: tuple[str, ...] = ()
@@ -113,40 +115,10 @@ class BundleModel:
         """Give sessions and tensors back, after the run in progress; every later call raises ClosedError."""
 
         def work() -> None:
-            if not self._closed:
-                self._closed = True
-                self._sessions.clear()
+            if self.sessions.close():
                 self._batching.free()
-                self._bundle = self._bundle.without(self._bundle.graphs)
 
         self.turns.take(work)
-
-    def require_open(self) -> None:
-        """Raise ClosedError after `close`."""
-        if self._closed:
-            name = self.manifest.name
-            raise ClosedError(f"the explainer of the bundle '{name}' is closed: load the bundle again")
-
-    def _run(
-        self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
-        """Run a phase once, when it is this thread's turn: no two runs need memory at once; see `Session.run`."""
-        return self.turns.take(lambda: self._session(phase).run(inputs, fetch=fetch, keep=keep))
-
-    def _session(self, phase: str) -> Session:
-        """A phase's session; optional phases are opened when they are first needed."""
-        self.require_open()
-        if phase not in self._sessions:
-            graph = Graph(
-                phase,
-                bytes(self._bundle.contents[f"{phase}.onnx"]),
-                self._bundle.weights(phase),
-                signature(self.manifest, phase),
-            )
-            own = self.provider.spec.bundle_options(self.manifest, version()) if phase == "predict" else None
-            self._sessions[phase] = self.provider.session(graph, own)
-            self._bundle = self._bundle.without(self._sessions)
-        return self._sessions[phase]
 
     @property
     def blocks(self) -> int:
@@ -157,40 +129,43 @@ class BundleModel:
         """A frame [H, W, C] of network size as the tensor [1, H, W, C] that the graphs take."""
         return self.provider.tensor(frame[None])
 
-    def extract(self, image: Tensor, classes: Sequence[int], contrast: float) -> Extracted:
-        """Run the network once forward, and once backward per class.
+    def extract(self, image: Tensor, questions: Sequence[Question | int], contrast: float) -> Extracted:
+        """Run the network once forward, and once backward per question.
 
         Parameters
         ----------
         image : tensor, [1, H, W, C]
             The uploaded frame.
-        classes : sequence of int
-            Classes whose gradients are taken (`Question.seed`); negative for the top class.
+        questions : sequence of Question or int
+            What is asked, or indices of classes; negative for the top class.
         contrast : float
-            0 for the gradient of the class score, 1 to set it against the other classes (docs/method.md, Selection).
+            0 for the gradient of the score, `Manifest.contrast` for that of Ψ (docs/method.md, Selection).
         """
-        blocks = range(1, self.blocks + 1)
-        small = ["scores", *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks)]
+        blocks, asked = range(1, self.blocks + 1), as_questions(questions)
+        small = [
+            *names_of_answer(self.manifest),
+            *(f"{name}_{b}" for name in ("alpha", "span") for b in blocks),
+        ]
         large = [f"{name}_{b}" for name in ("features", "gradients") for b in blocks]
-        fetched, kept = self._run(
-            "extract",
-            {
-                "image": image,
-                "class": np.array(classes, np.int64),
-                "contrast": np.array(contrast, np.float32),
-            },
-            fetch=small,
-            keep=large,
-        )
+        given = {**question_tensors(self.manifest, asked), "contrast": np.array(contrast, np.float32)}
+        fetched, kept = self._run("extract", {"image": image, **given}, fetch=small, keep=large)
+        known = self._known(asked, fetched)
         return Extracted(
-            fetched["scores"][0],
+            known,
+            from_outputs(self.manifest, known, fetched),
             [fetched[f"alpha_{b}"] for b in blocks],
             [fetched[f"span_{b}"][0] for b in blocks],
             [kept[f"features_{b}"] for b in blocks],
             [kept[f"gradients_{b}"] for b in blocks],
         )
 
-    def score_maps(self, picks: Sequence[Pick]) -> tuple[NDArray[np.float32], ...]:
+    def _known(self, questions: Sequence[Question], fetched: Mapping[str, NDArray[Any]]) -> list[Question]:
+        """Questions with their classes, from the first row of class scores where a graph gave some."""
+        if self.manifest.task.on_device:
+            return list(questions)
+        return [question.known(fetched["scores"][0]) for question in questions]
+
+    def score_maps(self, picks: Sequence[Pick]) -> list[Scored]:
         """Score feature maps as masks, in batches of at most `batch_size`, each in a turn of its own.
 
         On a GPU the batch is padded with what the tensors hold, since convolutions plan anew whenever the shape changes.
@@ -203,10 +178,8 @@ class BundleModel:
 
         Returns
         -------
-        scores, confidence : float32, [n, classes]
-            The network's answers, in order.
-        range, total : float32, [n]
-            Of the masks (see mask.onnx).
+        list of Scored
+            In order, one for each pick; a pick that is split over batches has several.
 
         Raises
         ------
@@ -214,12 +187,12 @@ class BundleModel:
             There is not even memory for one.
         """
 
-        def work() -> tuple[NDArray[np.float32], ...] | None:
+        def work() -> list[Scored] | None:
             self.require_open()
             size = self.batch_size
             if sum(len(pick.index) for pick in picks) <= size:
                 try:
-                    return self._batching.score(picks, self._session)
+                    return self._batching.score(picks, self.sessions.get)
                 except OutOfMemoryError:
                     if size == 1:
                         raise
@@ -230,8 +203,7 @@ class BundleModel:
         answers = self.turns.take(work)
         if answers is not None:
             return answers
-        parts = [self.score_maps(part) for part in portions(picks, self.batch_size)]
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        return [one for part in portions(picks, self.batch_size) for one in self.score_maps(part)]
 
     def sketch(
         self,
@@ -273,90 +245,148 @@ class BundleModel:
         size = self.batch_size
         return -(-masks // size) * size if self.provider.spec.pads else masks
 
-    def score(
-        self, image: Tensor, masks: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores and confidence, [n, classes] each, of the picture through any masks [n, 1, H, W] in [0, 1]."""
-        scores, confidence = self._in_batches("predict", {"input": masks}, ("scores", "confidence"), image)
-        return scores, confidence
+    def answers(
+        self,
+        questions: Sequence[Question],
+        inputs: NDArray[np.float32],
+        image: Tensor | None = None,
+        phase: str = "predict",
+    ) -> Answers:
+        """What the network answers, as questions read it.
 
-    def predict(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores and confidence, [n, classes] each, of network inputs [n, C, H, W]."""
-        scores, confidence = self._in_batches("predict", {"input": inputs}, ("scores", "confidence"))
-        return scores, confidence
+        Parameters
+        ----------
+        questions : sequence of Question
+            Their classes known.
+        inputs : float32
+            Network inputs [n, C, H, W]; with an image masks [n, 1, H, W] in [0, 1]; feature maps [n, N, h, w] of the last
+            block for the optional phase "head".
+        image : tensor, [1, H, W, C], optional
+            The picture that is seen through masks.
+        phase : str
+            "predict" or "head".
+        """
+        name, parts = "features" if phase == "head" else "input", []
+        for fed, rows in self._batches({name: inputs}, image):
+            read = self.turns.take(lambda fed=fed: self._answers(questions, phase, fed))  # type: ignore[misc]
+            parts.append(read.among(0, rows))
+        return Answers.joined(parts)
 
-    def whole(self, image: Tensor) -> NDArray[np.float32]:
-        """Scores [classes] of the whole picture; FrameError where one is not finite."""
-        scores: NDArray[np.float32] = self.predict(self.network_input(image))[0][0]
-        require_finite("predict", scores)
-        return scores
+    def _answers(self, questions: Sequence[Question], phase: str, fed: Mapping[str, Any]) -> Answers:
+        """Run predict or head on one batch and read its answers; only the thread whose turn it is may call this."""
+        names, session = list(self.manifest.task.outputs(self.manifest.head)), self.sessions.get(phase)
+        if self.manifest.task.on_device:
+            _, kept = session.run(fed, keep=names)
+            return read_on_device(self.manifest, questions, kept, self.sessions.get(READOUT))
+        fetched, _ = session.run(fed, fetch=names)
+        return from_outputs(self.manifest, questions, fetched)
+
+    def predict(self, inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The network's outputs by the task's names, such as "scores" and "confidence", [n, …] each, of inputs [n, C, H, W]."""
+        names, parts = list(self.manifest.task.outputs(self.manifest.head)), []
+        for fed, rows in self._batches({"input": inputs}):
+            fetched, _ = self._run("predict", fed, fetch=names)
+            parts.append({name: fetched[name][:rows] for name in names})
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def whole(self, image: Tensor) -> dict[str, NDArray[np.float32]]:
+        """The network's outputs for the whole picture, without the first axis; FrameError where one is not finite."""
+        found = {name: array[0] for name, array in self.predict(self.network_input(image)).items()}
+        require_finite("predict", *found.values())
+        return found
+
+    def settle(self, questions: Sequence[Question], image: Tensor) -> tuple[list[Question], Answers]:
+        """Questions with their classes, and the network's answer to the whole picture, by one pass."""
+        x = self.network_input(image)
+        if self.manifest.task.on_device:
+            return list(questions), self.answers(questions, x)
+        fetched = self.predict(x)
+        known = self._known(questions, fetched)
+        return known, from_outputs(self.manifest, known, {"scores": fetched["scores"]})
+
+    def example(self) -> Question:
+        """A question that every network of this task can be asked, to try, warm up and time its graphs."""
+        return example(self.manifest)
 
     def network_input(self, image: Tensor) -> NDArray[np.float32]:
         """The picture as the network sees it, [1, C, H, W]."""
         spec = self.manifest.input
         return self.apply(image, np.ones((1, 1, spec.height, spec.width), np.float32))
 
-    def head(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores [n, classes] from feature maps [n, N, h, w] of the last block (optional phase `head`)."""
-        return self._in_batches("head", {"features": features}, ("scores",))[0]
-
     def image_gradient(
-        self, inputs: NDArray[np.float32], classes: Sequence[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores [n, classes] of network inputs [n, C, H, W], and the gradient [n, C, H, W] of each one's own class score.
+        self, inputs: NDArray[np.float32], question: Question | int
+    ) -> tuple[Question, Answers, NDArray[np.float32]]:
+        """The gradient of a score by the network's input (optional phase `image_gradient`).
 
-        Needs the optional phase `image_gradient`. A negative class is the top class.
-        """
-        asked = np.array(classes, np.int64)
-        scores, gradient = self._in_batches(
-            "image_gradient", {"input": inputs, "class": asked}, ("scores", "gradient")
-        )
-        return scores, gradient
-
-    def full_gradient(
-        self, image: Tensor, classes: Sequence[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """FullGrad's maps of K classes (optional phase `full_gradient`).
+        Parameters
+        ----------
+        inputs : float32, [n, C, H, W]
+            Network inputs.
+        question : Question or int
+            What is asked, or the index of a class; negative for the top class of the first input.
 
         Returns
         -------
-        scores : float32, [classes]
+        question : Question
+            With its class known.
+        answers : Answers
+            To the inputs, [1, n].
+        gradient : float32, [n, C, H, W]
+            Of each input's own score.
+        """
+        (asked,) = as_questions([question])
+        names, gradients = names_of_answer(self.manifest), []
+        answers: list[Answers] = []
+        for fed, rows in self._batches({"input": inputs}):
+            given = question_tensors(self.manifest, [asked])
+            fetched, _ = self._run("image_gradient", {**fed, **given}, fetch=[*names, "gradient"])
+            (asked,) = self._known([asked], fetched) if not answers else (asked,)
+            answers.append(from_outputs(self.manifest, [asked], fetched).among(0, rows))
+            gradients.append(fetched["gradient"][:rows])
+        return asked, Answers.joined(answers), np.concatenate(gradients)
+
+    def full_gradient(
+        self, image: Tensor, questions: Sequence[Question | int]
+    ) -> tuple[list[Question], Answers, NDArray[np.float32], NDArray[np.float32]]:
+        """FullGrad's maps of K questions (optional phase `full_gradient`).
+
+        Returns
+        -------
+        questions : list of Question
+            With their classes known.
+        answers : Answers
+            To the whole picture, [K, 1].
         saliency : float32, [K, H, W]
         total : float32, [K]
-            Sum of all terms; the class score where no bias was missed.
+            Sum of all terms; the score where no bias was missed.
         """
-        fetched, _ = self._run(
-            "full_gradient",
-            {"image": image, "class": np.array(classes, np.int64)},
-            fetch=["scores", "saliency", "total"],
-        )
-        return fetched["scores"][0], fetched["saliency"], fetched["total"]
+        asked = as_questions(questions)
+        inputs = {"image": image, **question_tensors(self.manifest, asked)}
+        names = names_of_answer(self.manifest)
+        fetched, _ = self._run("full_gradient", inputs, fetch=[*names, "saliency", "total"])
+        known = self._known(asked, fetched)
+        return known, from_outputs(self.manifest, known, fetched), fetched["saliency"], fetched["total"]
 
-    def _in_batches(
-        self,
-        phase: str,
-        inputs: Mapping[str, NDArray[Any]],
-        outputs: Sequence[str],
-        image: Tensor | None = None,
-    ) -> tuple[NDArray[np.float32], ...]:
-        """Run a phase on arrays of n rows each, batch by batch; with an image, the first input is masks for it.
+    def _batches(
+        self, inputs: Mapping[str, NDArray[Any]], image: Tensor | None = None
+    ) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield what to feed for n rows, batch by batch, and how many rows of the answer count.
 
-        On a GPU the last batch is padded: convolutions plan anew whenever the shape changes.
+        With an image, the input is masks for it. On a GPU the last batch is padded: convolutions plan anew whenever the
+        shape changes.
         """
-        parts = []
-        first, count, size = next(iter(inputs)), len(next(iter(inputs.values()))), self.batch_size
-        pad = self.provider.spec.pads and count > size
-        for start in range(0, max(count, 1), size):
-            fed: dict[str, Any] = {name: rows[start : start + size] for name, rows in inputs.items()}
-            rows = len(fed[first])
-            if pad and rows < size:
-                fed = {name: np.resize(part, (size, *part.shape[1:])) for name, part in fed.items()}
+        ((name, rows),) = inputs.items()
+        size = self.batch_size
+        pad = self.provider.spec.pads and len(rows) > size
+        for start in range(0, max(len(rows), 1), size):
+            part: Any = rows[start : start + size]
+            count = len(part)
+            if pad and count < size:
+                part = np.resize(part, (size, *part.shape[1:]))
             if image is not None:
-                _, kept = self._run("apply", {"image": image, "masks": fed[first]}, keep=["masked"])
-                fed = {first: kept["masked"]}
-            fetched, _ = self._run(phase, fed, fetch=outputs)
-            parts.append([fetched[name][:rows] for name in outputs])
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+                _, kept = self._run("apply", {"image": image, "masks": part}, keep=["masked"])
+                part = kept["masked"]
+            yield {name: part}, count
 
     def apply(self, image: Tensor, masks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Masked network inputs [n, C, H, W] for masks [n, 1, H, W] in [0, 1]."""

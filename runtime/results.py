@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sise_ort.bundle import Manifest
 from sise_ort.explanation import Explanation
-from sise_ort.readouts import Outputs
-from sise_ort.runtime.methods.method import Attributions, Method
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked
+
+SAME = 1e-6
+"""How far a likeness of rounded vectors may be from 1 where they are the same."""
 
 
 def explanations(
@@ -41,7 +44,6 @@ def explanations(
     prepared, manifest = asked.prepared, model.manifest
     timings: Mapping[str, float] = {"prepare": prepared.seconds, "ask": asked.seconds, **found.timings}
     timings = {**timings, "total": sum(timings.values()) if total is None else total}
-    whole = Outputs(found.scores[None], manifest.head.confidences(found.scores)[None])
     nothing = np.zeros((0, *prepared.fitted.shape[:2]), np.float32)
     return [
         Explanation(
@@ -50,24 +52,47 @@ def explanations(
             mask_counts=answer.mask_counts,
             forward_passes=asked.forward_passes + found.forward_passes,
             backward_passes=found.backward_passes,
-            target=answer.question.seed,
+            target=answer.question.index,
+            task=manifest.task.name,
+            bounded=manifest.bounded,
             label=answer.question.words(manifest.labels),
-            confidence=float(answer.question.value(whole)[0]),
+            confidence=float(found.whole.psi[k, 0]),
             method=method.name,
             title=method.title,
             parameters=method.parameters,
-            facts=answer.facts,
+            facts={**answer.facts, **_inside(answer)},
             timings=timings,
-            notes=notes + model.notes + prepared.frame.notes + answer.notes,
+            notes=notes
+            + model.notes
+            + prepared.frame.notes
+            + answer.notes
+            + _notes(manifest, found.whole.psi[k, 0]),
             source=prepared.frame.source,
             head=manifest.head.words,
             layers=manifest.layers,
-            scores=found.scores,
+            score=float(found.whole.score[k, 0]),
+            scores=found.whole.scores[0],
             model=model.record(),
             frame=prepared.frame.pixels,
             placement=prepared.placement,
             levels=prepared.frame.levels,
+            asked=answer.question.digest,
             default_method=method.default,
         )
-        for answer in found.answers
+        for k, answer in enumerate(found.answers)
     ]
+
+
+def _inside(answer: Attribution) -> dict[str, float]:
+    """The share of the heat map that lies in the explained region, and the region's share of the picture."""
+    region, heatmap = answer.question.region, answer.heatmap
+    if region is None or not heatmap.any():
+        return {}
+    inside = float((heatmap * region).sum(dtype=np.float64) / heatmap.sum(dtype=np.float64))
+    return {"inside_region": inside, "region_share": float(region.mean(dtype=np.float64))}
+
+
+def _notes(manifest: Manifest, psi: float) -> tuple[str, ...]:
+    if manifest.task.name == "embedding" and psi > 1 - SAME:
+        return ("the picture's embedding is that of the reference: no part of it speaks for more likeness",)
+    return ()

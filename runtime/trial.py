@@ -90,20 +90,21 @@ def run_once(bundle: Bundle, limits: Limits) -> None:
     model = BundleModel(bundle, "cpu", batch_size=1, threads=THREADS, limits=limits)
     spec = model.manifest.input
     image = model.upload(np.full((spec.height, spec.width, spec.channels), 128, spec.frame_dtype))
-    found = model.extract(image, [-1], 1.0)
+    found = model.extract(image, [model.example()], 1.0)
+    asked = found.questions
     index = np.zeros(1, np.int64)
     for maps in found.features:
         model.masks(maps, index)
     inputs = model.network_input(image)
-    model.predict(inputs)
+    model.answers(asked, inputs)
     model.fuse(found.features, [np.ones_like(alpha) for alpha in found.pooled_gradients])
     model.sketch(found.features, [index for _ in found.features], found.pooled_gradients[-1])
     if model.manifest.has("head"):
-        model.head(found.features[-1].numpy())
+        model.answers(asked, found.features[-1].numpy(), phase="head")
     if model.manifest.has("image_gradient"):
-        model.image_gradient(inputs, [-1])
+        model.image_gradient(inputs, asked[0])
     if model.manifest.has("full_gradient"):
-        model.full_gradient(image, [-1])
+        model.full_gradient(image, asked)
 
 
 def _limit_memory(count: int) -> None:

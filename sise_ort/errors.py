@@ -183,6 +183,10 @@ class TargetError(SiseError, ValueError):
     """The class asked for does not exist, or the head cannot answer the question."""
 
 
+class NotSeenError(FrameError, TargetError):
+    """The network does not see what is asked for in this picture."""
+
+
 class ParameterError(SiseError, ValueError):
     """A parameter is out of its range."""
 

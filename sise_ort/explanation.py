@@ -22,7 +22,7 @@ from sise_ort.outputs import OutputFolder
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a network decided as it did, for one class of one frame.
+    """Why a network decided as it did, for one question about one frame.
 
     Attributes
     ----------
@@ -37,11 +37,17 @@ class Explanation:
     backward_passes : int
         Gradients of a class score.
     target : int
-        Index of the explained class.
+        Index of the explained class; -1 where what is explained is no class.
     label : str
-        Name of the explained class.
+        What is explained, in words: the class's name, or more (``crack rather than scratch``).
+    task : str
+        What the network's outputs are: "classes", "segmentation", "detection", "embedding" or "value".
     confidence : float
-        Ψ of the class for the whole frame: a probability, or the raw score of a head "none".
+        Ψ for the whole frame: a probability or likeness in [0, 1], or a number without bounds (`bounded`).
+    bounded : bool
+        Whether Ψ lies in [0, 1].
+    score : float
+        The score behind Ψ, before the head's activation.
     method : str
         Name of the method.
     title : str
@@ -61,7 +67,7 @@ class Explanation:
     layers : tuple of Layer
         The blocks.
     scores : float32 [classes]
-        Raw class scores.
+        Raw class scores; empty for other tasks.
     model : mapping
         Name and digest of the bundle, provider, version of onnxruntime, batch size.
     frame : array [H0, W0, 1 or 3]
@@ -70,6 +76,8 @@ class Explanation:
         How network and frame lie on each other.
     levels : (float, float) or None
         Pixel values of black and white; None where they are 0 and 255.
+    asked : str
+        Digest of the region, candidates, reference or values that are explained; empty for class scores.
     default_method : bool
         Whether the method is the default one; captions and file names then leave it out.
     """
@@ -81,7 +89,10 @@ class Explanation:
     backward_passes: int
     target: int
     label: str
+    task: str
     confidence: float
+    bounded: bool
+    score: float
     method: str
     title: str
     parameters: Mapping[str, Any]
@@ -96,6 +107,7 @@ class Explanation:
     frame: NDArray[Any] = field(repr=False)
     placement: Placement = field(repr=False)
     levels: tuple[float, float] | None = None
+    asked: str = ""
     default_method: bool = False
 
     @cached_property
@@ -111,8 +123,10 @@ class Explanation:
         ``Grad-CAM: scratch · 98.2 %``.
         """
         name = self.label if self.default_method else f"{self.title}: {self.label}"
-        if self.head == "none":
-            return f"{name} · score {self.confidence:.3g}"
+        if not self.bounded:
+            return f"{name} · {'score' if self.task == 'classes' else 'value'} {self.confidence:.3g}"
+        if self.task == "embedding":
+            return f"{name} · {self.confidence:.3f}"
         return f"{name} · {100 * self.confidence:.1f} %"
 
     def overlay(self) -> NDArray[np.uint8]:
@@ -147,7 +161,8 @@ class Explanation:
             "target": self.target,
             "label": self.label,
             "confidence": self.confidence,
-            "score": float(self.scores[self.target]),
+            "task": self.task,
+            "score": self.score,
             "head": self.head,
             "method": self.method,
             "parameters": dict(self.parameters),
@@ -207,7 +222,8 @@ class Explanation:
             ]
         parameters = {name: str(value) for name, value in self.parameters.items()}
         return [
-            picture, self.levels, self.target, self.label, self.method, parameters, str(self.model.get("bundle_sha256"))
+            picture, self.levels, self.target, self.label, self.method, parameters, str(self.model.get("bundle_sha256")),
+            *([self.asked] if self.asked else []),
         ]  # fmt: skip
 
     def save(self, folder: str | Path | OutputFolder, name: str | None = None) -> list[Path]:

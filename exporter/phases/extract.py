@@ -1,4 +1,4 @@
-"""extract.onnx: from frame and classes to scores, feature maps, their gradients and pooled gradients."""
+"""extract.onnx: from frame and questions to the network's answer, feature maps, their gradients and pooled gradients."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.bundle import Head, InputSpec, Preprocessing
 from sise_ort.exporter.blocks import Candidate
 from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.layout import CHANNELS_FIRST
 from sise_ort.exporter.ops import Ops
-from sise_ort.exporter.phases.graph import FLOAT, INT64, finish, frame_input, network_input, tensor_input
-from sise_ort.formulas.seed import class_seed
+from sise_ort.exporter.phases.graph import (
+    FLOAT,
+    finish,
+    frame_input,
+    network_input,
+    network_outputs,
+    question_inputs,
+    read_outputs,
+    tensor_input,
+)
 from sise_ort.formulas.selection import pooled_gradients, spans
+from sise_ort.tasks import Task
 
 
 def build_extract(
@@ -21,22 +30,25 @@ def build_extract(
     blocks: Sequence[Candidate],
     spec: InputSpec,
     preprocessing: Preprocessing,
-    classes: int,
+    task: Task,
+    head: Head,
 ) -> ir.Model:
-    """Build extract.onnx, one forward pass and the gradients of K classes (docs/method.md, Selection).
+    """Build extract.onnx, one forward pass and the gradients of K questions (docs/method.md, Selection).
 
     Parameters
     ----------
     network : onnx_ir.Model
-        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+        From network input [n, C, H, W] to the task's outputs; it is not changed.
     blocks : sequence of Candidate
         Block outputs, shallow to deep.
     spec : InputSpec
         Frame that the graph takes.
     preprocessing : Preprocessing
         From pixel to network input.
-    classes : int
-        Number of class scores.
+    task : Task
+        What the network's outputs are.
+    head : Head
+        From scores to confidences.
 
     Returns
     -------
@@ -49,28 +61,27 @@ def build_extract(
 
     Notes
     -----
-    Inputs: image [1, H, W, C], of the frame's type; class [K], int64, a negative one for the top class; contrast, a scalar (see
-    `sise_ort.formulas.seed.class_seed`).
+    Inputs: image [1, H, W, C], of the frame's type; the tensors of K questions (`Task.given`), of class scores class [K] and other
+    [K], int64 (see `sise_ort.formulas.seed.class_seed`); contrast, a scalar.
 
-    Outputs: scores [1, classes]; for every block b = 1 … B features_b [1, N, h, w], gradients_b [K, N, h, w], pooled gradients
+    Outputs: of class scores, scores [1, classes], of other tasks psi [K, 1] and score [K, 1]; for every block b = 1 … B features_b [1, N, h, w], gradients_b [K, N, h, w], pooled gradients
     alpha_b [K, N], and span_b [1, N] = (maximum - minimum) / max |map|.
     """
     graph = network.clone().graph
     image = frame_input(spec)
-    classes_asked = tensor_input("class", INT64, ["K"])
-    contrast = tensor_input("contrast", FLOAT, [])
-    source, scores = graph.inputs[0], graph.outputs[0]
+    given, contrast = question_inputs(task, head, "K"), tensor_input("contrast", FLOAT, [])
+    source, found = graph.inputs[0], network_outputs(graph, task, head)
+    scores = found["scores"]
     values = {v.name: v for node in graph for v in node.outputs}
     features = [values[block.tensor] for block in blocks]
 
     op = Ops(graph)
-    seed = class_seed(op, scores, classes_asked, contrast, classes)
+    seed = task.seed(op, head, scores, given, contrast)
     gradients = differentiate(op, scores, seed, features)
     source.replace_all_uses_with(network_input(op, image, preprocessing))
-    graph.inputs[:] = [image, classes_asked, contrast]
+    graph.inputs[:] = [image, *given.values(), contrast]
 
-    outputs: dict[str, ir.Value] = {"scores": scores}
-    shapes: dict[str, Sequence[int | str]] = {"scores": [1, classes]}
+    outputs, shapes = read_outputs(op, task, head, found, given, ("K", 1))
     for b, (block, maps, gradient) in enumerate(zip(blocks, features, gradients, strict=True), 1):
         size = [block.channels, block.height, block.width]
         if block.axes != CHANNELS_FIRST:

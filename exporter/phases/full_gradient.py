@@ -1,4 +1,4 @@
-"""full_gradient.onnx: from frame and classes to FullGrad's saliency, by the gradients of the input and of all biases.
+"""full_gradient.onnx: from frame and questions to FullGrad's saliency, by the gradients of the input and of all biases.
 
 Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS 2019 (arXiv 1905.00780).
 """
@@ -9,33 +9,42 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.bundle import Head, InputSpec, Preprocessing
 from sise_ort.errors import GradientError, option
 from sise_ort.exporter.gradients import differentiate, nodes_between
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.layout import CHANNELS_FIRST, Axes, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, constant_array
-from sise_ort.exporter.phases.graph import INT64, finish, frame_input, network_input, tensor_input
+from sise_ort.exporter.phases.graph import (
+    finish,
+    frame_input,
+    network_input,
+    network_outputs,
+    question_inputs,
+    read_outputs,
+)
 from sise_ort.formulas.resampling import upsample
 from sise_ort.formulas.scaling import scale_unless_flat
-from sise_ort.formulas.seed import class_is
+from sise_ort.tasks import Task
 
 
 def build_full_gradient(
-    network: ir.Model, spec: InputSpec, preprocessing: Preprocessing, classes: int
+    network: ir.Model, spec: InputSpec, preprocessing: Preprocessing, task: Task, head: Head
 ) -> ir.Model:
     """Build full_gradient.onnx.
 
     Parameters
     ----------
     network : onnx_ir.Model
-        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+        From network input [n, C, H, W] to the task's outputs; it is not changed.
     spec : InputSpec
         Frame that the graph takes.
     preprocessing : Preprocessing
         From pixel to network input.
-    classes : int
-        Number of class scores.
+    task : Task
+        What the network's outputs are.
+    head : Head
+        From scores to confidences.
 
     Returns
     -------
@@ -48,14 +57,15 @@ def build_full_gradient(
 
     Notes
     -----
-    Inputs: image [1, H, W, C], of the frame's type; class [K], int64, a negative one for the top class.
+    Inputs: image [1, H, W, C], of the frame's type; the tensors of K questions (`Task.given`).
 
-    Outputs: scores [1, classes]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of every
+    Outputs: of class scores, scores [1, classes], of other tasks psi [K, 1] and score [K, 1]; saliency [K, H, W], Σ ψ(∇x ⊙ x) + Σ ψ(∇b ⊙ b) over all channels of the input and of every
     layer with a bias, where ψ takes absolute values, scales them to [0, 1] and upsamples; total [K], Σ ∇x·x + Σ ∇b·b, which is
     the class score itself where all activations are piecewise linear through 0 (the method's completeness).
     """
     graph = network.clone().graph
-    source, scores = graph.inputs[0], graph.outputs[0]
+    source, answers = graph.inputs[0], network_outputs(graph, task, head)
+    scores = answers["scores"]
     axes = feature_axes(graph)
     found = biases(graph)
     for value in found:
@@ -65,14 +75,14 @@ def build_full_gradient(
                 f"{describe(node)} adds a bias to a tensor whose first axis is not the pictures' alone, so its map "
                 f"cannot be told apart; leave out {option('graphs', ['full-gradient'])}"
             )
-    image, asked = frame_input(spec), tensor_input("class", INT64, ["K"])
+    image, given = frame_input(spec), question_inputs(task, head, "K")
     op = Ops(graph)
-    seed = op.Cast(class_is(op, scores, asked, classes), to=op.dtype)
+    seed = task.seed(op, head, scores, given, op.constant(0.0))
     gradients = differentiate(op, scores, seed, [source, *found])
 
     x = network_input(op, image, preprocessing)
     source.replace_all_uses_with(x)
-    graph.inputs[:] = [image, asked]
+    graph.inputs[:] = [image, *given.values()]
     own = op.Mul(gradients[0], x)
     terms = [_summed(op, own, 4)]
     by_size: dict[tuple[int, int], list[ir.Value]] = {(spec.height, spec.width): [_scaled(op, own)]}
@@ -85,14 +95,12 @@ def build_full_gradient(
                 term = op.Transpose(term, perm=[0, *axes[value]])
             by_size.setdefault(size, []).append(_scaled(op, term))
     maps = [upsample(op, _add(op, parts), spec.height, spec.width) for parts in by_size.values()]
+    outputs, shapes = read_outputs(op, task, head, answers, given, ("K", 1))
+    saliency = op.Squeeze(_add(op, maps), op.constant([1]))
     return finish(
         graph,
-        {
-            "scores": scores,
-            "saliency": op.Squeeze(_add(op, maps), op.constant([1])),
-            "total": _add(op, terms),
-        },
-        {"scores": [1, classes], "saliency": ["K", spec.height, spec.width], "total": ["K"]},
+        {**outputs, "saliency": saliency, "total": _add(op, terms)},
+        {**shapes, "saliency": ["K", spec.height, spec.width], "total": ["K"]},
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.bundle import InputSpec, Preprocessing
+from sise_ort.bundle import Head, InputSpec, Preprocessing
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.cleaning import IR_VERSION, OPSET
+from sise_ort.tasks import Task
 
 FLOAT, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.UINT8
 
@@ -68,6 +69,48 @@ def finish(
         value.shape = ir.Shape(list(shapes[name]))
         value.type = ir.TensorType(FLOAT)
     return model
+
+
+def question_inputs(task: Task, head: Head, questions: int | str) -> dict[str, ir.Value]:
+    """Make the inputs that say what is asked, for some number of questions (`Task.given`)."""
+    return {
+        name: tensor_input(name, ir.DataType(dtype), [questions, *shape])
+        for name, (dtype, shape) in task.given(head).items()
+    }
+
+
+def network_outputs(graph: ir.Graph, task: Task, head: Head) -> dict[str, ir.Value]:
+    """The network's outputs by the names of the task; confidences are none of them yet."""
+    names = [name for name in task.outputs(head) if name != "confidence"]
+    return dict(zip(names, graph.outputs, strict=True))
+
+
+def read_outputs(
+    op: Ops,
+    task: Task,
+    head: Head,
+    outputs: Mapping[str, ir.Value],
+    given: Mapping[str, ir.Value],
+    shape: tuple[int | str, int | str],
+) -> tuple[dict[str, ir.Value], dict[str, Sequence[int | str]]]:
+    """What a graph says of the network's answer, with its shapes: class scores, or what questions read off other outputs.
+
+    Parameters
+    ----------
+    op : Ops
+    task : Task
+    head : Head
+    outputs : mapping of str to onnx_ir.Value
+        The network's (`network_outputs`).
+    given : mapping of str to onnx_ir.Value
+        What is asked (`question_inputs`).
+    shape : (K, n)
+        Questions and network inputs.
+    """
+    if not task.on_device:
+        return {"scores": outputs["scores"]}, {"scores": [shape[1], head.classes]}
+    psi, score = task.read(op, head, outputs, given)
+    return {"psi": psi, "score": score}, {"psi": shape, "score": shape}
 
 
 def frame_input(spec: InputSpec) -> ir.Value:

@@ -1,4 +1,4 @@
-"""head.onnx: from the last block's feature maps to class scores and confidences."""
+"""head.onnx: from the last block's feature maps to the network's answers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from sise_ort.exporter.gradients import nodes_between
 from sise_ort.exporter.layout import CHANNELS_FIRST
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.phases.graph import FLOAT, tensor_input
-from sise_ort.exporter.phases.predict import finish_with_confidence
+from sise_ort.exporter.phases.predict import finish_as_predict
 from sise_ort.heads import Head
+from sise_ort.tasks import Task
 
 
-def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) -> ir.Model:
+def build_head(network: ir.Model, last: Candidate, spec: InputSpec, task: Task, head: Head) -> ir.Model:
     """Build head.onnx, the part of the network behind the last block.
 
     Parameters
     ----------
     network : onnx_ir.Model
-        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+        From network input [n, C, H, W] to the task's outputs; it is not changed.
     last : Candidate
         Output of the last block.
     spec : InputSpec
         Frame that the bundle takes; its `batch` fixes n.
+    task : Task
+        What the network's outputs are.
     head : Head
-        From class scores to confidences.
+        From scores to confidences.
 
     Returns
     -------
@@ -37,14 +40,14 @@ def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) 
     Raises
     ------
     ExportError
-        The scores depend on the picture in other ways than through the last block.
+        The outputs depend on the picture in other ways than through the last block.
 
     Notes
     -----
-    Input: features [n, N, h, w]. Outputs: scores and confidence, [n, classes] each.
+    Input: features [n, N, h, w]. Outputs: those of predict.onnx.
     """
     graph = network.clone().graph
-    source, scores = graph.inputs[0], graph.outputs[0]
+    source = graph.inputs[0]
     value = next(v for node in graph for v in node.outputs if v.name == last.tensor)
     features = tensor_input("features", FLOAT, [spec.batch or "n", last.channels, last.height, last.width])
     op = Ops(graph)
@@ -53,10 +56,10 @@ def build_head(network: ir.Model, last: Candidate, spec: InputSpec, head: Head) 
     if last.axes != CHANNELS_FIRST:
         maps = op.Transpose(features, perm=[int(i) for i in np.argsort(order)])
     value.replace_all_uses_with(maps)
-    if nodes_between(scores, [source]):
+    if any(nodes_between(output, [source]) for output in graph.outputs):
         raise ExportError(
-            f"{option('graphs', ['head'])}: the class scores do not depend on the picture through '{last.tensor}' alone; "
+            f"{option('graphs', ['head'])}: the network's outputs do not depend on the picture through '{last.tensor}' alone; "
             f"name a last layer that all paths cross with {option('layers')} (see `sise-ort layers`)"
         )
     graph.inputs[:] = [features]
-    return finish_with_confidence(graph, op, spec, head)
+    return finish_as_predict(graph, op, spec, task, head)

@@ -1,27 +1,29 @@
-"""image_gradient.onnx: from network inputs and classes to class scores and their gradients."""
+"""image_gradient.onnx: from network inputs and a question to the network's answers and their gradients."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from sise_ort.bundle import InputSpec
+from sise_ort.bundle import Head, InputSpec
 from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.ops import Ops
-from sise_ort.exporter.phases.graph import INT64, finish, tensor_input
-from sise_ort.formulas.seed import class_is
+from sise_ort.exporter.phases.graph import finish, network_outputs, question_inputs, read_outputs
+from sise_ort.tasks import Task
 
 
-def build_image_gradient(network: ir.Model, spec: InputSpec, classes: int) -> ir.Model:
-    """Build image_gradient.onnx, the gradient of a class score by the network's input.
+def build_image_gradient(network: ir.Model, spec: InputSpec, task: Task, head: Head) -> ir.Model:
+    """Build image_gradient.onnx, the gradient of a score by the network's input.
 
     Parameters
     ----------
     network : onnx_ir.Model
-        From network input [n, C, H, W] to class scores [n, classes]; it is not changed.
+        From network input [n, C, H, W] to the task's outputs; it is not changed.
     spec : InputSpec
         Frame that the bundle takes; its `batch` fixes n.
-    classes : int
-        Number of class scores.
+    task : Task
+        What the network's outputs are.
+    head : Head
+        From scores to confidences.
 
     Returns
     -------
@@ -34,21 +36,20 @@ def build_image_gradient(network: ir.Model, spec: InputSpec, classes: int) -> ir
 
     Notes
     -----
-    Inputs: input [n, C, H, W]; class [n], int64, one per input, a negative one for the top class.
+    Inputs: input [n, C, H, W]; the tensors of one question (`Task.given`).
 
-    Outputs: scores [n, classes]; gradient [n, C, H, W], of each input's own class score.
+    Outputs: of class scores, scores [n, classes], of other tasks psi [1, n] and score [1, n]; gradient [n, C, H, W] of each
+    input's own score.
     """
     graph = network.clone().graph
-    source, scores = graph.inputs[0], graph.outputs[0]
+    source, found = graph.inputs[0], network_outputs(graph, task, head)
     source.name = "input"
     n = spec.batch or "n"
-    asked = tensor_input("class", INT64, [n])
-    op = Ops(graph)
-    seed = op.Cast(class_is(op, scores, asked, classes), to=op.dtype)
-    (gradient,) = differentiate(op, scores, seed, [source])
-    graph.inputs[:] = [source, asked]
-    return finish(
-        graph,
-        {"scores": scores, "gradient": gradient},
-        {"scores": [n, classes], "gradient": [n, spec.channels, spec.height, spec.width]},
-    )
+    given = question_inputs(task, head, 1)
+    op, scores = Ops(graph), found["scores"]
+    seed = task.seed(op, head, scores, given, op.constant(0.0))
+    (gradient,) = differentiate(op, scores, op.Expand(seed, op.Shape(scores)), [source])
+    graph.inputs[:] = [source, *given.values()]
+    outputs, shapes = read_outputs(op, task, head, found, given, (1, n))
+    size = [n, spec.channels, spec.height, spec.width]
+    return finish(graph, {**outputs, "gradient": gradient}, {**shapes, "gradient": size})

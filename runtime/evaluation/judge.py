@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sise_ort import metrics
 from sise_ort.explanation import Explanation
-from sise_ort.readouts import Outputs, Question
+from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.maps import gaussian_matrix
 from sise_ort.runtime.methods.scoring import require_finite_answers
 from sise_ort.runtime.model import BundleModel
@@ -56,7 +56,7 @@ METRICS = {
 
 
 class Judge:
-    """Judges any number of heat maps of one picture and class.
+    """Judges any number of heat maps of one picture and question.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class Judge:
         The bundle's phases.
     image : tensor, [1, H, W, C]
         The uploaded picture.
-    target : int
-        The class that is explained.
+    question : Question
+        What is explained, its class known.
     truth : bool, [H0, W0], or None
         Where the object is, at the picture's own size; None where it is not known.
     names : sequence of str
@@ -78,15 +78,15 @@ class Judge:
         self,
         model: BundleModel,
         image: Tensor,
-        target: int,
+        question: Question,
         truth: NDArray[np.bool_] | None,
         names: Sequence[str],
         steps: int,
     ) -> None:
         self.model, self.image, self.truth, self.names, self.steps = model, image, truth, names, steps
-        self.question = Question.of_class(target)
+        self.question = question
         self.input = model.network_input(image)
-        self.confidence = float(self._psi(*model.predict(self.input))[0])
+        self.confidence = float(self._psi(model.answers([question], self.input))[0])
         self.blurred = blurred(self.input)
 
     def judge(self, result: Explanation) -> dict[str, float]:
@@ -95,7 +95,7 @@ class Judge:
         Parameters
         ----------
         result : Explanation
-            The heat map, of the judge's picture and class.
+            The heat map, of the judge's picture and question.
 
         Returns
         -------
@@ -121,10 +121,10 @@ class Judge:
         return self._curve(result.heatmap, insert=name == "insertion")
 
     def _hard_mask(self, result: Explanation) -> dict[str, float]:
-        if not self.model.manifest.head.bounded:
+        if not self.model.manifest.bounded:
             return {"drop": math.nan, "increase": math.nan}
         mask = metrics.hard_mask(result.heatmap).astype(np.float32)
-        masked = float(self._psi(*self.model.score(self.image, mask[None, None]))[0])
+        masked = float(self._psi(self.model.answers([self.question], mask[None, None], self.image))[0])
         return {
             "drop": metrics.drop(self.confidence, masked),
             "increase": float(metrics.increase(self.confidence, masked)),
@@ -142,16 +142,15 @@ class Judge:
             shown = (rank[None] < counts[start : start + batch, None]).reshape(-1, 1, *heatmap.shape)
             if insert:
                 inputs = np.where(shown, self.input, self.blurred)
-                answer = self.model.predict(inputs)
+                answer = self.model.answers([self.question], inputs)
             else:
-                answer = self.model.score(self.image, 1 - shown.astype(np.float32))
-            found.append(self._psi(*answer))
+                answer = self.model.answers([self.question], 1 - shown.astype(np.float32), self.image)
+            found.append(self._psi(answer))
         return metrics.area_under_curve(np.concatenate(found))
 
-    def _psi(self, scores: NDArray[np.float32], confidence: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = self.question.value(Outputs(scores, confidence))
-        require_finite_answers(found)
-        return found
+    def _psi(self, answers: Answers) -> NDArray[np.float64]:
+        require_finite_answers(answers.psi)
+        return np.asarray(answers.psi[0])
 
 
 def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -249,7 +249,7 @@ def _statements(
     some = (
         f", chosen at random (seed {seed}) of {selection.available}" if chosen < selection.available else ""
     )
-    raw = "; it has no probabilities, so no Drop and Increase" if not manifest.head.bounded else ""
+    raw = "; it has no probabilities, so no Drop and Increase" if not manifest.bounded else ""
     hidden = "the mean colour" if manifest.preprocessing.hidden == "mean" else "black"
     return [
         f"data set {dataset.kind}, {dataset.root.resolve().name}: {chosen} samples{some}",

@@ -15,6 +15,7 @@ from sise_ort.datasets.dataset import Dataset, Problem, Sample
 from sise_ort.errors import DatasetError, TargetError, option
 from sise_ort.runtime.evaluation.plan import Plan
 from sise_ort.runtime.explainer import Explainer
+from sise_ort.targets import class_question
 
 Truths = Mapping[int | None, Sample]
 """A picture's samples by class."""
@@ -177,7 +178,7 @@ def _by_knowledge(explainer: Explainer, plan: Plan, dataset: Dataset) -> tuple[l
     for sample in dataset.samples:
         label = plan.class_map.get(str(sample.label), sample.label)
         try:
-            index = None if label is None else explainer.question(label).seed
+            index = None if label is None else class_question(explainer.manifest, label).index
         except TargetError:
             unknown.append(replace(sample, label=label))
         else:

@@ -23,6 +23,7 @@ from sise_ort.errors import (
 )
 from sise_ort.files import write_file
 from sise_ort.frame import read_frame
+from sise_ort.readouts import Question
 from sise_ort.runtime.evaluation.judge import Judge
 from sise_ort.runtime.evaluation.plan import Plan, Variant, file_key
 from sise_ort.runtime.evaluation.samples import Truths, files_of, fingerprint
@@ -84,11 +85,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A sample with its picture read and its class known."""
+    """A sample with its picture read and its question known; `target` is None where what is explained is no class."""
 
     frame: NDArray[Any]
     image: Tensor
-    target: int
+    question: Question
+    target: int | None
     truth: NDArray[np.bool_] | None
 
 
@@ -114,7 +116,7 @@ def work(explainer: Explainer, plan: Plan, task: Task, conditions: str) -> Outco
     outcome = Outcome(task.sample.name, files=[fingerprint(path) for path in sample_files(task)])
     try:
         opened = _open(explainer, task)
-        judge = Judge(explainer.model, opened.image, opened.target, opened.truth, plan.metrics, plan.steps)
+        judge = Judge(explainer.model, opened.image, opened.question, opened.truth, plan.metrics, plan.steps)
         if task.gallery is not None:
             path = task.gallery / f"{file_key(task.sample.name)}.jpg"
             _draw(outcome, path, lambda: _outlined(opened))
@@ -144,12 +146,13 @@ def sample_files(task: Task) -> list[Path]:
 def _open(explainer: Explainer, task: Task) -> _Opened:
     sample = task.sample
     frame = read_frame(sample.picture)
-    image = explainer.model.upload(explainer.prepare(frame)[0])
     target: Any = sample.label
-    if target is None:
-        target = int(np.argmax(explainer.model.whole(image)))
+    asked, image = explainer.ask(frame, target)
+    (question,), _ = explainer.model.settle([asked], image)
+    if target is None and question.index >= 0:
+        target = question.index
         sample = task.truths.get(target) or task.truths.get(None) or sample
-    return _Opened(frame, image, target, sample.truth(frame.shape[0], frame.shape[1]))
+    return _Opened(frame, image, question, target, sample.truth(frame.shape[0], frame.shape[1]))
 
 
 def _row(

@@ -37,25 +37,24 @@ class AblationCam(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        extracted = model.extract(image, [q.seed for q in questions], 0.0)
-        known = [q.known(extracted.scores) for q in questions]
+        extracted = model.extract(image, questions, 0.0)
+        known = extracted.questions
         features = extracted.features[-1].numpy()
         maps = features[0]
         alive = np.flatnonzero(maps.any((1, 2)))
-        whole = np.stack([q.score(model.head(features)) for q in known])
+        whole = model.answers(known, features, phase="head").score
         fall = np.zeros((len(known), len(maps)))
         for start in range(0, len(alive), COPIES):
             part = alive[start : start + COPIES]
             ablated = np.repeat(features, len(part), axis=0)
             ablated[np.arange(len(part)), part] = 0
-            scores = model.head(ablated)
-            fall[:, part] = whole - np.stack([q.score(scores) for q in known])
+            fall[:, part] = whole - model.answers(known, ablated, phase="head").score
             call.report(start + len(part), len(alive))
-        require_finite(extracted.scores, fall)
+        require_finite(*extracted.answers.arrays, fall)
         spec = model.manifest.input
         answers = []
         for question, weights in zip(known, fall, strict=True):
             total = np.tensordot(weights, maps.astype(np.float64), 1)
             heatmap, notes = to_heatmap(total, (spec.height, spec.width))
             answers.append(Attribution(question, heatmap, notes, {"head_passes": 1 + len(alive)}))
-        return Attributions(answers, extracted.scores, 1, len(known))
+        return Attributions(answers, extracted.answers, 1, len(known))

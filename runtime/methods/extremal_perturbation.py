@@ -197,13 +197,15 @@ def loss_and_gradients(
     inputs = np.stack([x for x, _ in shown])
     if flip:
         inputs = inputs[..., ::-1]
-    scores, gradients = model.image_gradient(np.ascontiguousarray(inputs), [question.seed] * len(searches))
-    require_finite(scores, gradients)
+    _, answers, gradients = model.image_gradient(np.ascontiguousarray(inputs), question)
+    require_finite(*answers.arrays, gradients)
     if flip:
         gradients = gradients[..., ::-1]
     found = []
-    for search, (mask, kept), (_, slope), z, g in zip(searches, made, shown, scores, gradients, strict=True):
-        search.mask, search.score = masks.crop(mask), float(question.score(z[None])[0])
+    for search, (mask, kept), (_, slope), z, g in zip(
+        searches, made, shown, answers.score[0], gradients, strict=True
+    ):
+        search.mask, search.score = masks.crop(mask), float(z)
         loss, gradient = area_loss(mask, search.area)
         gradient = area_weight * gradient
         masks.crop(gradient)[...] -= question.sign * np.einsum("chw,chw->hw", g, slope)
@@ -257,12 +259,11 @@ class ExtremalPerturbation(Method):
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
         x = model.network_input(image)
-        scores = model.predict(x)[0][0]
-        require_finite(scores)
+        settled, whole = model.settle(questions, image)
+        require_finite(*whole.arrays)
         masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
         answers = []
-        for question in questions:
-            known = question.known(scores)
+        for known in settled:
             searches = [Search(a, np.ones(masks.grid, np.float32)) for a in self.areas]
             area_weight = AREA_WEIGHT
             for t in range(self.iterations):
@@ -277,4 +278,4 @@ class ExtremalPerturbation(Method):
             heatmap, notes = to_heatmap(found, masks.size)
             answers.append(Attribution(known, heatmap, notes, {"scores": [s.score for s in searches]}))
         passes = len(questions) * len(self.areas) * self.iterations
-        return Attributions(answers, scores, 1 + passes, passes)
+        return Attributions(answers, whole, 1 + passes, passes)

@@ -33,13 +33,11 @@ class FullGrad(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        scores, saliency, total = model.full_gradient(image, [q.seed for q in questions])
-        require_finite(scores, saliency)
+        known, whole, saliency, total = model.full_gradient(image, questions)
+        require_finite(*whole.arrays, saliency)
         answers = []
-        for question, values, terms in zip(questions, saliency, total, strict=True):
-            known = question.known(scores)
+        for question, values, terms, (z,) in zip(known, saliency, total, whole.score, strict=True):
             heatmap, notes = to_heatmap(values - values.min(), values.shape)
-            z = float(known.score(scores[None])[0])
-            error = abs(float(terms) - z) / max(abs(z), 1e-12)
-            answers.append(Attribution(known, heatmap, notes, {"completeness_error": error}))
-        return Attributions(answers, scores, 1, len(questions))
+            error = abs(float(terms) - float(z)) / max(abs(float(z)), 1e-12)
+            answers.append(Attribution(question, heatmap, notes, {"completeness_error": error}))
+        return Attributions(answers, whole, 1, len(questions))

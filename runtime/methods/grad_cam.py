@@ -76,17 +76,17 @@ class GradCam(Method):
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
         place = block_index(model, self.block)
-        extracted = model.extract(image, [q.seed for q in questions], 0.0)
+        extracted = model.extract(image, questions, 0.0)
         features = extracted.features[place].numpy()[0].astype(np.float64)
         gradients = extracted.gradients[place].numpy().astype(np.float64)
-        require_finite(extracted.scores, gradients)
+        require_finite(*extracted.answers.arrays, gradients)
         spec = model.manifest.input
         answers = []
-        for question, gradient in zip(questions, gradients, strict=True):
+        for question, gradient in zip(extracted.questions, gradients, strict=True):
             weights = self._weights(features, question.sign * gradient)
             heatmap, notes = to_heatmap(np.tensordot(weights, features, 1), (spec.height, spec.width))
-            answers.append(Attribution(question.known(extracted.scores), heatmap, notes))
-        return Attributions(answers, extracted.scores, 1, len(questions))
+            answers.append(Attribution(question, heatmap, notes))
+        return Attributions(answers, extracted.answers, 1, len(questions))
 
     def _weights(self, features: Array, gradients: Array) -> Array:
         return grad_cam_weights(features, gradients)

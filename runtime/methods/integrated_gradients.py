@@ -73,11 +73,11 @@ def integrate(
     for start in range(0, steps, size):
         part = slice(start, start + size)
         a = ((nodes[part] + 1) / 2).astype(np.float32).reshape(-1, 1, 1, 1)
-        scores, gradients = model.image_gradient(baseline + a * apart, [question.seed] * len(a))
-        require_finite(scores, gradients)
+        _, _, gradients = model.image_gradient(baseline + a * apart, question)
+        require_finite(gradients)
         total += np.tensordot(weights[part] / 2, gradients.astype(np.float64), 1)
         call.report(min(start + size, steps), steps)
-    ends = question.score(model.predict(np.concatenate([baseline + 0 * apart, x]))[0])
+    ends = model.answers([question], np.concatenate([baseline + 0 * apart, x])).score[0]
     require_finite(ends)
     return Integrated(question.sign * (apart[0] * total), float(ends[1] - ends[0]))
 
@@ -119,11 +119,10 @@ class IntegratedGradients(Method):
     ) -> Attributions:
         start = baseline_input(model, self.baseline)
         x = model.network_input(image)
-        scores = model.predict(x)[0][0]
-        require_finite(scores)
+        settled, whole = model.settle(questions, image)
+        require_finite(*whole.arrays)
         answers = []
-        for question in questions:
-            known = question.known(scores)
+        for known in settled:
             found = integrate(model, x, start, known, self.steps, call)
             error = found.completeness_error
             heatmap, notes = to_heatmap(found.values.sum(0), x.shape[2:])
@@ -134,4 +133,4 @@ class IntegratedGradients(Method):
                 )
             answers.append(Attribution(known, heatmap, notes, {"completeness_error": error}))
         passes = len(questions) * self.steps
-        return Attributions(answers, scores, 1 + passes + 2 * len(questions), passes)
+        return Attributions(answers, whole, 1 + passes + 2 * len(questions), passes)

@@ -86,11 +86,13 @@ class LayerCam(Method):
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
         place = block_index(model, self.block)
-        extracted = model.extract(image, [q.seed for q in questions], 0.0)
-        require_finite(extracted.scores)
+        extracted = model.extract(image, questions, 0.0)
+        require_finite(*extracted.answers.arrays)
         spec = model.manifest.input
         answers = []
-        for question, values in zip(questions, layer_cam_maps(extracted, place, questions), strict=True):
+        for question, values in zip(
+            extracted.questions, layer_cam_maps(extracted, place, questions), strict=True
+        ):
             heatmap, notes = to_heatmap(values, (spec.height, spec.width))
-            answers.append(Attribution(question.known(extracted.scores), heatmap, notes))
-        return Attributions(answers, extracted.scores, 1, len(questions))
+            answers.append(Attribution(question, heatmap, notes))
+        return Attributions(answers, extracted.answers, 1, len(questions))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, option, shown
-from sise_ort.readouts import Question
+from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.methods.checks import option_of
 
 if TYPE_CHECKING:
@@ -129,16 +129,16 @@ class Attributions:
     ----------
     answers : list of Attribution
         In the order of the questions.
-    scores : float32, [classes]
-        Of the whole picture.
+    whole : Answers
+        What the network answers to the whole picture, [K, 1].
     forward_passes, backward_passes : int
-        Inputs through the network, padding included; gradients of one class score.
+        Inputs through the network, padding included; gradients of one score.
     timings : mapping
         Seconds per phase.
     """
 
     answers: list[Attribution]
-    scores: NDArray[np.float32]
+    whole: Answers
     forward_passes: int
     backward_passes: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sise_ort.readouts import Question
+from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.maps import to_heatmap
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
@@ -32,12 +32,11 @@ class Gradient(Method):
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
         x = model.network_input(image)
-        scores, gradients = model.image_gradient(
-            np.repeat(x, len(questions), axis=0), [q.seed for q in questions]
-        )
-        require_finite(scores, gradients)
-        answers = []
-        for question, gradient in zip(questions, gradients, strict=True):
-            heatmap, notes = to_heatmap(np.abs(gradient).max(0), gradient.shape[1:])
-            answers.append(Attribution(question.known(scores[0]), heatmap, notes))
-        return Attributions(answers, scores[0], len(questions), len(questions))
+        found, answers = [], []
+        for question in questions:
+            known, whole, gradients = model.image_gradient(x, question)
+            require_finite(*whole.arrays, gradients)
+            found.append(whole)
+            heatmap, notes = to_heatmap(np.abs(gradients[0]).max(0), x.shape[2:])
+            answers.append(Attribution(known, heatmap, notes))
+        return Attributions(answers, Answers.stacked(found), len(questions), len(questions))

@@ -49,14 +49,14 @@ class Refine(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        extracted = model.extract(image, [q.seed for q in questions], 0.0)
-        require_finite(extracted.scores)
+        extracted = model.extract(image, questions, 0.0)
+        require_finite(*extracted.answers.arrays)
         maps, notes = refined(model, extracted, questions, self.blocks)
         answers = [
-            Attribution(question.known(extracted.scores), heatmap, own)
-            for question, heatmap, own in zip(questions, maps, notes, strict=True)
+            Attribution(question, heatmap, own)
+            for question, heatmap, own in zip(extracted.questions, maps, notes, strict=True)
         ]
-        return Attributions(answers, extracted.scores, 1, len(questions))
+        return Attributions(answers, extracted.answers, 1, len(questions))
 
 
 def refined(

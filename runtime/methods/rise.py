@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.resampling import hat_matrix
 from sise_ort.formulas.scaling import scale_unless_flat
-from sise_ort.readouts import Outputs, Question, values
+from sise_ort.readouts import Question
 from sise_ort.runtime.methods.checks import share, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
@@ -60,8 +60,8 @@ class Rise(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        scores = model.whole(image)
-        known = [q.known(scores) for q in questions]
+        known, whole = model.settle(questions, image)
+        require_finite(*whole.arrays)
         spec = model.manifest.input
         size = (spec.height, spec.width)
         total = np.zeros((len(known), spec.height * spec.width))
@@ -69,7 +69,7 @@ class Rise(Method):
         done = 0
         drawn = random_masks(size, self.masks, self.cells, self.probability, self.seed, model.batch_size)
         for part in drawn:
-            psi = values(known, Outputs(*model.score(image, part)))
+            psi = model.answers(known, part, image).psi
             require_finite(psi)
             total += psi.astype(np.float32) @ part.reshape(len(part), -1)
             reach += np.abs(psi).sum(axis=1).reshape(-1, 1, 1, 1)
@@ -86,7 +86,7 @@ class Rise(Method):
             )
             for question, heatmap, found in zip(known, scaled, uneven, strict=True)
         ]
-        return Attributions(answers, scores, 1 + self.masks)
+        return Attributions(answers, whole, 1 + self.masks)
 
 
 def random_masks(

@@ -14,7 +14,7 @@ from sise_ort.runtime.maps import to_heatmap
 from sise_ort.runtime.methods.checks import whole_number
 from sise_ort.runtime.methods.grad_cam import block_index
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
-from sise_ort.runtime.methods.scoring import Job, score_one
+from sise_ort.runtime.methods.scoring import Job, score_of, score_one
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -48,18 +48,12 @@ class ScoreCam(Method):
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
         place = block_index(model, self.block)
-        extracted = model.extract(image, [q.seed for q in questions], 0.0)
-        require_finite(extracted.scores)
-        known = [q.known(extracted.scores) for q in questions]
+        extracted = model.extract(image, questions, 0.0)
+        require_finite(*extracted.answers.arrays)
+        known = extracted.questions
         features = extracted.features[place]
         alive = np.flatnonzero(~flat_maps(extracted.spans[place]))
-        job = Job(
-            image,
-            [features],
-            [alive],
-            lambda outputs: np.stack([q.score(outputs.scores) for q in known]),
-            call.progress,
-        )
+        job = Job(image, [features], [alive], known, score_of, call.progress)
         score_one(model, job).require_finite()
         maps = features.numpy()[0][alive].astype(np.float64)
         spec = model.manifest.input
@@ -69,4 +63,4 @@ class ScoreCam(Method):
             total = np.tensordot(weights / max(weights.sum(), 1e-300), maps, 1)
             heatmap, notes = to_heatmap(total, (spec.height, spec.width))
             answers.append(Attribution(question, heatmap, notes, mask_counts=(len(alive),)))
-        return Attributions(answers, extracted.scores, 1 + model.padded(job.size), len(known))
+        return Attributions(answers, extracted.answers, 1 + model.padded(job.size), len(known))

@@ -14,18 +14,28 @@ from numpy.typing import NDArray
 from sise_ort.errors import FrameError
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.weights import mask_weights
-from sise_ort.readouts import Outputs
-from sise_ort.runtime.extracted import Pick
+from sise_ort.readouts import Answers, Question
+from sise_ort.runtime.extracted import Pick, Scored
 from sise_ort.runtime.methods.method import Progress
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 
 Passed = TypeVar("Passed")
-Reading = Callable[[Outputs], NDArray[np.float64]]
-"""From the network's answers to n inputs to the values of K questions, [K, n]."""
+Reading = Callable[[Answers], NDArray[np.float64]]
+"""Which number of the network's answers to n inputs is wanted, [K, n]: `psi_of` or `score_of`."""
 
 Picks = Sequence[NDArray[np.int64]]
 """Per block, indices of feature maps."""
+
+
+def psi_of(answers: Answers) -> NDArray[np.float64]:
+    """Ψ of K questions, [K, n]."""
+    return answers.psi
+
+
+def score_of(answers: Answers) -> NDArray[np.float64]:
+    """The scores of K questions, [K, n]."""
+    return answers.score
 
 
 @dataclass(frozen=True)
@@ -120,8 +130,10 @@ class Job:
         Per block.
     wanted : sequence of int64 arrays
         Per block, indices of the maps that are masks.
+    questions : sequence of Question
+        What is asked, their classes known.
     read : callable
-        From the network's answers to the values of K questions.
+        Which number of the answers the values are.
     progress : callable or None
         Called with (masks done, masks in all).
 
@@ -140,14 +152,16 @@ class Job:
         image: Tensor,
         features: Sequence[Tensor],
         wanted: Picks,
-        read: Reading,
+        questions: Sequence[Question],
+        read: Reading = psi_of,
         progress: Progress | None = None,
     ) -> None:
-        self.image, self.features, self.wanted, self.read = image, features, wanted, read
+        self.image, self.features, self.wanted = image, features, wanted
+        self.questions, self.read = tuple(questions), read
         self._progress = progress
         self.size = sum(len(index) for index in wanted)
         self.taken = self._done = 0
-        self.values: NDArray[np.float64] = np.empty((0, self.size))
+        self.values = np.empty((len(self.questions), self.size))
         self.extent, self.total = np.empty(self.size), np.empty(self.size)
         self.seconds = 0.0
 
@@ -164,23 +178,15 @@ class Job:
         for maps, index in zip(self.features, self.wanted, strict=True):
             part = index[max(start - first, 0) : max(self.taken - first, 0)]
             if len(part):
-                found.append(Pick(self.image, maps, part))
+                found.append(Pick(self.image, maps, part, self.questions))
             first += len(index)
         return found
 
-    def receive(
-        self,
-        scores: NDArray[np.float32],
-        confidence: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        total: NDArray[np.float32],
-    ) -> None:
+    def receive(self, scored: Scored) -> None:
         """Take the answers to the next masks, in the order in which they were taken."""
-        values = self.read(Outputs(scores, confidence))
-        if not self._done:
-            self.values = np.empty((len(values), self.size))
-        place = slice(self._done, self._done + values.shape[1])
-        self.values[:, place], self.extent[place], self.total[place] = values, extent, total
+        place = slice(self._done, self._done + scored.count)
+        self.values[:, place] = self.read(scored.answers)
+        self.extent[place], self.total[place] = scored.extent, scored.total
         self._done = place.stop
         if self._progress is not None:
             self._progress(self._done, self.size)
@@ -212,14 +218,17 @@ def score(model: BundleModel, jobs: Iterable[Job | Passed]) -> Iterator[Job | Pa
     def flush() -> None:
         nonlocal room
         began = time.perf_counter()
-        answers = model.score_maps([pick for _, picks in batch for pick in picks])
-        seconds = (time.perf_counter() - began) / max(len(answers[0]), 1)
-        start = 0
+        found = model.score_maps([pick for _, picks in batch for pick in picks])
+        seconds = (time.perf_counter() - began) / max(sum(scored.count for scored in found), 1)
+        arrived = iter(found)
         for job, picks in batch:
-            stop = start + sum(len(pick.index) for pick in picks)
-            job.seconds += (stop - start) * seconds
-            job.receive(*(column[start:stop] for column in answers))
-            start = stop
+            left = sum(len(pick.index) for pick in picks)
+            job.seconds += left * seconds
+            parts = []
+            while left:
+                parts.append(next(arrived))
+                left -= parts[-1].count
+            job.receive(Scored.joined(parts))
         batch.clear()
         room = model.batch_size
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.formulas.selection import flat_maps, select_maps
-from sise_ort.readouts import Outputs, Question, values
+from sise_ort.readouts import Question
 from sise_ort.runtime.extracted import Extracted
 from sise_ort.runtime.methods.method import Attribution, Attributions, Progress, require_finite
 from sise_ort.runtime.methods.scoring import Job, Masks
@@ -56,14 +56,12 @@ class Selection:
     ) -> None:
         began = time.perf_counter()
         self.model, self.image = model, image
-        self.extracted: Extracted = model.extract(
-            image, [q.seed for q in questions], model.manifest.head.contrast
-        )
+        self.extracted: Extracted = model.extract(image, questions, model.manifest.contrast)
         extracted_at = time.perf_counter()
-        self.questions = [q.known(self.extracted.scores) for q in questions]
+        self.questions = self.extracted.questions
         signs = np.array([q.sign for q in questions], np.float32)
         self.alphas = [alpha * signs[:, None] for alpha in self.extracted.pooled_gradients]
-        require_finite(self.extracted.scores, *self.alphas)
+        require_finite(*self.extracted.answers.arrays, *self.alphas)
         self.masks = Masks.of(
             [
                 select_maps(alpha, spans, mu)
@@ -72,13 +70,9 @@ class Selection:
         )
         self.timings = {"extract": extracted_at - began, "select": time.perf_counter() - extracted_at}
 
-    def read(self, outputs: Outputs) -> NDArray[np.float64]:
-        """The questions' values, [K, n], from the network's answers to n inputs."""
-        return values(self.questions, outputs)
-
     def job(self, progress: Progress | None = None) -> Job:
         """All of them, to be scored."""
-        return Job(self.image, self.extracted.features, self.masks.wanted, self.read, progress)
+        return Job(self.image, self.extracted.features, self.masks.wanted, self.questions, progress=progress)
 
     def scored(self, job: Job) -> Attributions:
         """The answers, all masks being scored.
@@ -139,7 +133,7 @@ class Selection:
         """The answers with what they cost: N masks scored, and the seconds of the phases after the selection."""
         return Attributions(
             answers,
-            self.extracted.scores,
+            self.extracted.answers,
             1 + self.model.padded(masks),
             len(self.questions),
             {**self.timings, **timings},

@@ -12,12 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from sise_ort.heads import Head
+from sise_ort.tasks import Classes, Embedding, Task, Values
 
 FORMAT = "sise-ort bundle"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PHASES = ("extract", "mask", "apply", "predict", "fuse", "sketch")
 """Graphs that every bundle has."""
+READOUT = "readout"
+"""The graph that a bundle has where its answers are read on the device (`Task.on_device`)."""
 OPTIONAL_PHASES = ("head", "image_gradient", "full_gradient")
 """Graphs that further methods need; `export --with` writes them (with a dash in their names)."""
 WEIGHTS = "weights.bin"
@@ -156,7 +159,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     fit : Fit
         From a frame of any size to one of network size.
     head : Head
-        From class scores to confidences.
+        From scores to confidences; its `classes` count the numbers of an embedding or of values.
+    task : Task
+        What the outputs are: class scores, a segmentation, detections, an embedding, or values.
     layers : tuple of Layer
         The blocks whose feature maps become masks, shallow to deep.
     labels : tuple of str
@@ -176,6 +181,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     preprocessing: Preprocessing
     fit: Fit
     head: Head
+    task: Task = Classes()
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1, max_length=1000)]
     labels: tuple[str, ...]
     precision: Precision
@@ -192,11 +198,32 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
         if len(self.fit.border) != (channels if self.fit.mode == "letterbox" else 0):
             raise ValueError(f"fit.border has {len(self.fit.border)} values")
+        if isinstance(self.task, Values) and self.head.classes != self.task.size:
+            raise ValueError(
+                f"head.classes is {self.head.classes}, but the output has {self.task.size} values"
+            )
+        if self.labels and isinstance(self.task, (Embedding, Values)):
+            raise ValueError(f"labels name classes, which the task {self.task.name} does not have")
         if self.labels and len(self.labels) != self.head.classes:
             raise ValueError(f"{len(self.labels)} labels for {self.head.classes} classes")
         for name in self.files:
             if not is_plain_name(name) or name == MANIFEST:
                 raise ValueError(f"the listed file {name!r} lies outside the bundle")
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the graphs that this bundle must have."""
+        return (*PHASES, READOUT) if self.task.on_device else PHASES
+
+    @property
+    def bounded(self) -> bool:
+        """Whether Ψ, the number that is explained, lies in [0, 1]."""
+        return self.task.bounded(self.head)
+
+    @property
+    def contrast(self) -> float:
+        """The contrast of the seed where Ψ itself is differentiated (docs/method.md, Selection)."""
+        return self.task.contrast(self.head)
 
     def has(self, phase: str) -> bool:
         """Whether the bundle holds the graph of a phase.

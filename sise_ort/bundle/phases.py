@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from sise_ort.bundle.graphs import FLOAT, INT64, UINT8, GraphError, GraphFacts, 
 Shape = tuple["int | str", ...]
 """Lengths of a tensor; a name stands for a length that each run chooses, one of the form "~R" for one of the graph's."""
 
-DTYPES = {FLOAT: np.dtype("float32"), UINT8: np.dtype("uint8"), INT64: np.dtype("int64")}
+DTYPES: Mapping[int, np.dtype[Any]] = {
+    FLOAT: np.dtype("float32"),
+    UINT8: np.dtype("uint8"),
+    INT64: np.dtype("int64"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,19 +37,21 @@ def signature(manifest: Manifest, phase: str) -> Signature:
     manifest : Manifest
         The bundle's.
     phase : str
-        One of PHASES or OPTIONAL_PHASES.
+        One of PHASES or OPTIONAL_PHASES, or READOUT.
 
     Returns
     -------
     Signature
     """
-    spec, classes = manifest.input, manifest.head.classes
+    spec = manifest.input
     size = (spec.height, spec.width)
     n: int | str = spec.batch or "n"
     dtype = FLOAT if spec.frame_dtype == "float32" else UINT8
     image: dict[str, tuple[int, Shape]] = {"image": (dtype, (1, *size, spec.channels))}
     network: Shape = (n, spec.channels, *size)
-    answers: dict[str, Shape] = {"scores": (n, classes), "confidence": (n, classes)}
+    answers: dict[str, Shape] = {
+        name: (n, *own) for name, own in manifest.task.outputs(manifest.head).items()
+    }
     last = manifest.layers[-1]
     if phase == "extract":
         return _extract(manifest, image)
@@ -69,15 +76,33 @@ def signature(manifest: Manifest, phase: str) -> Signature:
         return Signature(_floats({**maps, **weights}), _floats(fused))
     if phase == "head":
         return Signature(_floats({"features": (n, last.channels, last.height, last.width)}), _floats(answers))
+    if phase == "readout":
+        read: dict[str, Shape] = {"psi": ("K", n), "score": ("K", n)}
+        return Signature({**_floats(answers), **_given(manifest, "K")}, _floats(read))
     if phase == "image_gradient":
         return Signature(
-            {"input": (FLOAT, network), "class": (INT64, (n,))},
-            _floats({"scores": (n, classes), "gradient": network}),
+            {"input": (FLOAT, network), **_given(manifest, 1)},
+            _floats({**_read(manifest, 1, n), "gradient": network}),
         )
     if phase == "full_gradient":
-        given = {**image, "class": (INT64, ("K",))}
-        return Signature(given, _floats({"scores": (1, classes), "saliency": ("K", *size), "total": ("K",)}))
+        return Signature(
+            {**image, **_given(manifest, "K")},
+            _floats({**_read(manifest, "K", 1), "saliency": ("K", *size), "total": ("K",)}),
+        )
     raise ValueError(f"there is no phase {phase!r}")
+
+
+def _given(manifest: Manifest, questions: int | str) -> dict[str, tuple[int, Shape]]:
+    """The tensors of questions."""
+    given = manifest.task.given(manifest.head)
+    return {name: (dtype, (questions, *own)) for name, (dtype, own) in given.items()}
+
+
+def _read(manifest: Manifest, questions: int | str, n: int | str) -> dict[str, Shape]:
+    """What a graph says of the network's answer: class scores, or what is read off other outputs."""
+    if manifest.task.on_device:
+        return {"psi": (questions, n), "score": (questions, n)}
+    return {"scores": (n, manifest.head.classes)}
 
 
 def _floats(shapes: Mapping[str, Shape]) -> dict[str, tuple[int, Shape]]:
@@ -85,7 +110,7 @@ def _floats(shapes: Mapping[str, Shape]) -> dict[str, tuple[int, Shape]]:
 
 
 def _extract(manifest: Manifest, image: Mapping[str, tuple[int, Shape]]) -> Signature:
-    outputs: dict[str, Shape] = {"scores": (1, manifest.head.classes)}
+    outputs: dict[str, Shape] = _read(manifest, "K", 1)
     for b, layer in enumerate(manifest.layers, 1):
         maps = (layer.channels, layer.height, layer.width)
         outputs |= {
@@ -94,7 +119,7 @@ def _extract(manifest: Manifest, image: Mapping[str, tuple[int, Shape]]) -> Sign
             f"alpha_{b}": ("K", layer.channels),
             f"span_{b}": (1, layer.channels),
         }
-    return Signature({**image, "class": (INT64, ("K",)), "contrast": (FLOAT, ())}, _floats(outputs))
+    return Signature({**image, **_given(manifest, "K"), "contrast": (FLOAT, ())}, _floats(outputs))
 
 
 def _sketch(manifest: Manifest) -> Signature:

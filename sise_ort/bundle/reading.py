@@ -27,7 +27,6 @@ from sise_ort.bundle.format import (
     FORMAT_VERSION,
     MANIFEST,
     OPTIONAL_PHASES,
-    PHASES,
     WEIGHTS,
     Manifest,
 )
@@ -162,7 +161,7 @@ def check_graphs(
     """
     sizes = {name: len(content) for name, content in contents.items() if not name.endswith(".onnx")}
     found = {}
-    for phase in (p for p in (*PHASES, *OPTIONAL_PHASES) if manifest.has(p)):
+    for phase in (p for p in (*manifest.phases, *OPTIONAL_PHASES) if manifest.has(p)):
         try:
             found[phase] = read_graph(contents[f"{phase}.onnx"], sizes, largest)
             require_signature(found[phase], signature(manifest, phase))
@@ -339,7 +338,9 @@ def parse_manifest(text: bytes, folder: Path) -> Manifest:
         raise BundleError(
             f"bundle '{folder}': {MANIFEST} is damaged ({str(error)[:200]}); export it again"
         ) from error
-    missing = [name for name in (*(f"{p}.onnx" for p in PHASES), WEIGHTS) if name not in manifest.files]
+    missing = [
+        name for name in (*(f"{p}.onnx" for p in manifest.phases), WEIGHTS) if name not in manifest.files
+    ]
     if missing:
         raise BundleError(
             f"bundle '{folder}': {MANIFEST} does not list {', '.join(missing)}; export it again"

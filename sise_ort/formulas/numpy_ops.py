@@ -64,8 +64,16 @@ class NumpyOps:
     def Abs(self, x: Array, /) -> Array:
         return np.abs(x)
 
+    def Exp(self, x: Array, /) -> Array:
+        found: Array = np.exp(x)
+        return found
+
     def Floor(self, x: Array, /) -> Array:
         return np.floor(x)
+
+    def Log(self, x: Array, /) -> Array:
+        found: Array = np.log(x)
+        return found
 
     def Neg(self, x: Array, /) -> Array:
         found: Array = np.negative(x)
@@ -77,6 +85,10 @@ class NumpyOps:
     def Sigmoid(self, x: Array, /) -> Array:
         """1 / (1 + exp(-x)), to full relative precision on both sides."""
         found: Array = np.exp(-np.logaddexp(x.dtype.type(0), -x))
+        return found
+
+    def Sqrt(self, x: Array, /) -> Array:
+        found: Array = np.sqrt(x)
         return found
 
     def Softmax(self, x: Array, /, *, axis: int) -> Array:
@@ -210,6 +222,9 @@ class NumpyOps:
 
     def Squeeze(self, x: Array, axes: Array, /) -> Array:
         return np.squeeze(x, tuple(axes.tolist()))
+
+    def Transpose(self, x: Array, /, *, perm: Sequence[int]) -> Array:
+        return np.transpose(x, tuple(perm))
 
     def Unsqueeze(self, x: Array, axes: Array, /) -> Array:
         return np.expand_dims(x, tuple(axes.tolist()))

@@ -93,13 +93,17 @@ def test_gradient_and_full_gradient_against_autograd(
     x = torch.cat([networks.network_input(f) for f in frames]).double().requires_grad_(True)
     z = net(x)
     (gradient,) = torch.autograd.grad(z[0, 1] + z[1, 4] + z[2].max(), x)
-    scores, found = explainer.model.image_gradient(x.detach().float().numpy(), [1, 4, -1])
-    feeds = {"input": x.detach().float().numpy(), "class": np.array([1, 4, int(z[2].argmax())])}
-    rounding = Rounding(Float64(explainer.model.folder / "image_gradient.onnx"), feeds)
-    for key, ours, theirs in (("scores", scores, z), ("gradient", found, gradient)):
-        for value in (ours, rounding.exact[key]):
-            assert relative(value, theirs.detach().numpy()) < rounding.limit(key), key
-    assert rounding.limit("scores") < 1e-3
+    inputs = x.detach().float().numpy()
+    for i, asked in enumerate([1, 4, -1]):
+        question, answers, found = explainer.model.image_gradient(inputs[i : i + 1], asked)
+        assert question.index == (asked if asked >= 0 else int(z[2].argmax()))
+        feeds = {"input": inputs[i : i + 1], "class": np.array([question.index]), "other": np.array([-1])}
+        rounding = Rounding(Float64(explainer.model.folder / "image_gradient.onnx"), feeds)
+        parts = ("scores", answers.scores, z[i : i + 1]), ("gradient", found, gradient[i : i + 1])
+        for key, ours, theirs in parts:
+            for value in (ours, rounding.exact[key]):
+                assert relative(value, theirs.detach().numpy()) < rounding.limit(key), key
+        assert rounding.limit("scores") < 1e-3
     heatmap = explainer.explain(frames[0], 1, method="gradient").heatmap
     largest = gradient[0].abs().amax(0).numpy()
     assert np.abs(heatmap - largest / largest.max()).max() < 1e-3

@@ -20,7 +20,7 @@ from sise_ort.runtime.model import BundleModel
 
 def limited(model: BundleModel, monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """A device with memory for so many inputs; collects the sizes that were tried."""
-    session, tried = model._sessions["predict"]._session, []
+    session, tried = model.sessions.opened["predict"]._session, []
 
     class Full:
         def __getattr__(self, name: str) -> Any:
@@ -46,7 +46,7 @@ def limited(model: BundleModel, monkeypatch: pytest.MonkeyPatch, most: int) -> l
                 )
             session.run_with_iobinding(binding, options)
 
-    monkeypatch.setattr(model._sessions["predict"], "_session", Full())
+    monkeypatch.setattr(model.sessions.opened["predict"], "_session", Full())
     return tried
 
 
@@ -87,7 +87,7 @@ def test_other_errors_are_not_taken_for_it(
     def broken(*_: Any) -> None:
         raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
 
-    session = explainer.model._sessions["predict"]._session
+    session = explainer.model.sessions.opened["predict"]._session
     monkeypatch.setattr(session, "run_with_iobinding", broken)
     with pytest.raises(BundleError, match=r"predict\.onnx failed.*EXECUTION_FAILED"):
         explainer.explain(frame)

@@ -28,7 +28,7 @@ class Copies:
         self.down: dict[str, list[int]] = {}
         model = explainer.model
         for phase in PHASES:
-            session = model._session(phase)
+            session = model.sessions.get(phase)
             monkeypatch.setattr(session, "run", self._recorded(phase, session.run))
         tensor = model.provider.tensor
         monkeypatch.setattr(
@@ -187,10 +187,10 @@ def test_runs_that_may_be_recorded(tiny_bundle: Path, frame: Any, monkeypatch: p
     """Whole batches of the same tensors have a number of their own, which a new batch size changes; all others -1."""
     explainer = sise_ort.load(tiny_bundle, provider="cpu", batch_size=4)
     model, told = explainer.model, []
-    session = model._session("predict")
+    session = model.sessions.get("predict")
     recording = Session(session._session, "cpu", providing.ort.RunOptions, cuda_graphs=True)
     run = recording._session.run_with_iobinding
-    monkeypatch.setitem(model._sessions, "predict", recording)
+    monkeypatch.setitem(model.sessions.opened, "predict", recording)
     monkeypatch.setattr(
         recording._session,
         "run_with_iobinding",

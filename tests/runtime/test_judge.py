@@ -14,6 +14,7 @@ import pytest
 import sise_ort
 from sise_ort import metrics
 from sise_ort.errors import FrameError
+from sise_ort.readouts import Question
 from sise_ort.runtime.evaluation import METRICS
 from sise_ort.runtime.evaluation.judge import Judge, blurred
 
@@ -46,7 +47,9 @@ def test_rows_are_what_the_metrics_say(evaluated: Path, tiny_bundle: Path, pictu
     x = model.network_input(model.upload(explainer.prepare(pictures / "ant/2.png")[0]))
     mask = metrics.hard_mask(result.heatmap)
     assert mask.sum() == round(0.15 * 32 * 48)
-    whole, masked = model.predict(x)[1][0, 0], model.predict((x * mask).astype(np.float32))[1][0, 0]
+    whole, masked = (
+        model.predict(np.asarray(inputs, np.float32))["confidence"][0, 0] for inputs in (x, x * mask)
+    )
     assert row["confidence"] == pytest.approx(whole, rel=1e-5)
     assert row["drop"] == pytest.approx(max(0, whole - masked) / whole, abs=1e-4)
     assert row["increase"] == float(masked > whole)
@@ -57,8 +60,8 @@ def test_rows_are_what_the_metrics_say(evaluated: Path, tiny_bundle: Path, pictu
         shown = np.zeros(32 * 48, bool)
         shown[order[: round(32 * 48 * step / 6)]] = True
         shown = shown.reshape(32, 48)
-        inserted.append(model.predict(np.where(shown, x, soft))[1][0, 0])
-        deleted.append(model.predict((x * ~shown).astype(np.float32))[1][0, 0])
+        inserted.append(model.predict(np.where(shown, x, soft))["confidence"][0, 0])
+        deleted.append(model.predict((x * ~shown).astype(np.float32))["confidence"][0, 0])
     assert row["insertion"] == pytest.approx(np.trapezoid(inserted, dx=1 / 6), abs=1e-5)
     assert row["deletion"] == pytest.approx(np.trapezoid(deleted, dx=1 / 6), abs=1e-5)
     assert (row["forward_passes"], row["backward_passes"]) == (1, 1)
@@ -76,7 +79,9 @@ def test_blurring_is_opencvs_inside() -> None:
 def test_judging_needs_no_truth(tiny_bundle: Path, frame: Any) -> None:
     explainer = sise_ort.load(tiny_bundle, provider="cpu")
     result = explainer.explain(frame, 0)
-    judge = Judge(explainer.model, explainer.model.upload(frame), 0, None, tuple(METRICS), 5)
+    judge = Judge(
+        explainer.model, explainer.model.upload(frame), Question.of_class(0), None, tuple(METRICS), 5
+    )
     found = judge.judge(result)
     assert all(math.isnan(found[name]) == METRICS[name].truth for name in METRICS)
     assert found["tied"] == metrics.tied_share(result.heatmap)
@@ -89,7 +94,7 @@ def test_answers_that_are_no_numbers(
     """A network that answers masked pictures with NaN is named as the cause, not sise-ort."""
     explainer = sise_ort.load(tiny_bundle, provider="cpu")
     model, result = explainer.model, explainer.explain(frame, 0)
-    judge = Judge(model, model.upload(frame), 0, None, names, 5)
+    judge = Judge(model, model.upload(frame), Question.of_class(0), None, names, 5)
     for phase in ("predict", "score"):
         found = getattr(model, phase)
         monkeypatch.setattr(

@@ -32,7 +32,7 @@ def frames(frame: Any) -> list[Any]:
 def batches(explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collects how many inputs each run of predict.onnx takes."""
     found: list[int] = []
-    session = explainer.model._sessions["predict"]
+    session = explainer.model.sessions.opened["predict"]
     run = session.run
 
     def counted(inputs: Any, **options: Any) -> Any:
@@ -104,13 +104,11 @@ def test_masked_copies_that_are_not_finite(
         return uploaded[-1]
 
     def spoilt(picks: Any) -> Any:
-        answers = score_maps(picks)
-        rows = np.concatenate(
-            [np.full(len(p.index), any(p.image is u for u in uploaded[1:2])) for p in picks]
-        )
-        for column in answers[:2]:
-            column[rows] = np.nan
-        return answers
+        found = score_maps(picks)
+        for pick, scored in zip(picks, found, strict=True):
+            if any(pick.image is u for u in uploaded[1:2]):
+                scored.answers.psi[:] = np.nan
+        return found
 
     monkeypatch.setattr(explainer.model, "upload", remembered)
     monkeypatch.setattr(explainer.model, "score_maps", spoilt)
@@ -124,9 +122,9 @@ def test_pictures_without_a_positive_class(
 ) -> None:
     explainer = sise_ort.load(sigmoid_bundle, provider="cpu")
     whole = explainer.model.whole
-    scores = [whole(explainer.model.upload(frame)).max() for frame in frames]
+    scores = [whole(explainer.model.upload(frame))["scores"].max() for frame in frames]
     middle = np.median(scores)  # raise the bar until half of the pictures have no class over it
-    monkeypatch.setattr(explainer.model, "whole", lambda image: whole(image) - middle)
+    monkeypatch.setattr(explainer.model, "whole", lambda image: {"scores": whole(image)["scores"] - middle})
     alone = [explainer.explain(frame, "positive") for frame in frames]
     assert {bool(one) for one in alone} == {True, False}
     together = list(explainer.explain_many(frames, "positive"))

@@ -15,7 +15,8 @@ import pytest
 
 import sise_ort
 from sise_ort.errors import BundleError, ParameterError, TargetError
-from sise_ort.readouts import Outputs, Question
+from sise_ort.heads import Head
+from sise_ort.readouts import Question, class_answers
 from sise_ort.runtime.methods import (
     DEFAULT,
     METHODS,
@@ -153,9 +154,9 @@ class Brightness(Method):
 
     def explain(self, model: Any, image: Any, questions: Sequence[Question], call: Call) -> Attributions:
         call.report(1, 1)
-        scores = model.whole(image)
+        known, whole = model.settle(questions, image)
         heat = (model.network_input(image)[0].mean(axis=0) / 2 + 0.5) ** self.power
-        return Attributions([Attribution(q.known(scores), heat) for q in questions], scores, 1)
+        return Attributions([Attribution(q, heat) for q in known], whole, 1)
 
 
 def test_a_method_of_a_users_own(explainer: sise_ort.Explainer, frame: Any, sigmoid_bundle: Path) -> None:
@@ -183,12 +184,17 @@ def test_a_graph_that_is_missing(explainer: sise_ort.Explainer, frame: Any) -> N
 def test_questions() -> None:
     """Values and scores of two classes, one of them asked for its absence, against the definition."""
     z = np.array([[0.5, -2.0, 40.0], [3.0, 1.0, -40.0]], np.float32)
-    outputs = Outputs(z, 1 / (1 + np.exp(-z)))
+    confidence = 1 / (1 + np.exp(-z))
     present, absent = Question.of_class(1), Question.of_class(2, absent=True)
-    np.testing.assert_array_equal(present.value(outputs), outputs.confidence[:, 1])
-    np.testing.assert_allclose(absent.value(outputs), [np.exp(-40.0) / (1 + np.exp(-40.0)), 1.0], rtol=1e-12)
-    np.testing.assert_array_equal(absent.score(z), -z[:, 2].astype(np.float64))
+    rather = Question.of_class(1, other=0)
+    found = class_answers(Head("sigmoid", 3), [present, absent, rather], z, confidence)
+    np.testing.assert_array_equal(found.psi[0], confidence[:, 1])
+    np.testing.assert_allclose(found.psi[1], [np.exp(-40.0) / (1 + np.exp(-40.0)), 1.0], rtol=1e-12)
+    np.testing.assert_array_equal(found.score[:2], [z[:, 1], -z[:, 2]])
+    np.testing.assert_allclose(found.psi[2], 1 / (1 + np.exp([2.5, 2.0])), rtol=1e-12)
+    np.testing.assert_array_equal(found.score[2], [-2.5, -2.0])
+    assert rather.words(["a", "b", "c"]) == "b rather than a"
     assert (present.words(["a", "b", "c"]), absent.words([])) == ("b", "not class 2")
     top = Question.of_class()
-    assert top.seed == -1 and top.known(z[0]) == Question.of_class(2) and present.known(z[0]) is not top
+    assert top.index == -1 and top.known(z[0]) == Question.of_class(2) and present.known(z[0]) is not top
     assert absent.known(z[1]) == absent

@@ -139,7 +139,7 @@ def test_a_shared_batch_shows(
         def take(self, work: Callable[[], Any]) -> Any:
             return work()
 
-    alone, session = bits(explainer.explain(frames[0], 1)), explainer.model._session("apply")
+    alone, session = bits(explainer.explain(frames[0], 1)), explainer.model.sessions.get("apply")
     run, ready, overtaken = session.run, threading.Event(), threading.Event()
 
     def held(inputs: Any, **given: Any) -> Any:

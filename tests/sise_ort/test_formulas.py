@@ -116,8 +116,8 @@ CASES: dict[str, tuple[Formula, Callable[[np.random.Generator], list[Array]], fl
         8,
     ),
     "class_seed": (
-        lambda op, z, c, k: seed.class_seed(op, z, c, k, 5),
-        lambda r: [3 * numbers(r, 1, 5), np.array([2, -1, 0]), np.array(1.0)],
+        lambda op, z, c, d, k: seed.class_seed(op, z, c, d, k, 5),
+        lambda r: [3 * numbers(r, 1, 5), np.array([2, -1, 0, 1]), np.array([-1, -1, 3, -2]), np.array(1.0)],
         16,
     ),
     "pooled_gradients": (selection.pooled_gradients, lambda r: [numbers(r, 2, 3, 5, 6)], 30),
@@ -287,9 +287,10 @@ def test_fusion_by_hand() -> None:
 def test_the_seed_by_hand() -> None:
     scores = np.log(np.array([[2.0, 1.0, 3.0]]))
     asked = np.array([0, -1])  # the top class is 2
-    found = seed.class_seed(OP, scores, asked, np.array(1.0), 3)
+    alone = np.full(2, seed.NO_OTHER)
+    found = seed.class_seed(OP, scores, asked, alone, np.array(1.0), 3)
     np.testing.assert_allclose(found, [[1, -1 / 4, -3 / 4], [-2 / 3, -1 / 3, 1]], atol=1e-15)
-    assert seed.class_seed(OP, scores, asked, np.array(0.0), 3).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert seed.class_seed(OP, scores, asked, alone, np.array(0.0), 3).tolist() == [[1, 0, 0], [0, 0, 1]]
     probability = np.array([2.0, 1.0, 3.0]) / 6
     jacobian = probability[0] * (np.eye(3)[0] - probability)  # of p_0
     np.testing.assert_allclose(probability[0] * (1 - probability[0]) * found[0], jacobian, atol=1e-15)

@@ -110,10 +110,10 @@ def test_what_is_loaded_stays(
 
 def test_weights_are_kept_only_as_long_as_a_graph_needs_them(bundle: Path, frame: Any) -> None:
     explainer = sise_ort.load(bundle, "cpu")
-    kept = explainer.model._bundle.contents
+    kept = explainer.model.sessions.bundle.contents
     assert set(kept) == {"image_gradient.onnx", "weights.bin"}
     explainer.explain(frame, method="integrated-gradients", steps=2)
-    assert not explainer.model._bundle.contents
+    assert not explainer.model.sessions.bundle.contents
 
 
 def test_a_file_that_nobody_replaces_is_damaged(bundle: Path) -> None:

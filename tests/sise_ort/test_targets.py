@@ -10,7 +10,7 @@ import pytest
 
 import sise_ort
 from sise_ort.errors import ParameterError, TargetError, shown
-from sise_ort.targets import MOST_QUESTIONS, questions
+from sise_ort.targets import MOST_QUESTIONS, class_question, listed
 
 HUGE = 10**5000
 """More digits than Python writes."""
@@ -36,7 +36,7 @@ class Unprintable:
         ({"ant": 1}, "target is {'ant': 1}"),
         (iter([0]), "target is <list_iterator"),
         ([[0]], r"target is \[0\]"),
-        (np.zeros((2, 2), int), "an index, a label, None or a sequence of these is needed"),
+        (np.zeros((2, 2), int), "or a sequence of these is needed"),
         (float("nan"), "target is nan"),
         (Unprintable(), "target is a Unprintable"),
         ("x" * 100_000, "there is no label 'xxx"),
@@ -57,11 +57,11 @@ def test_targets_that_cannot_be(explainer: sise_ort.Explainer, frame: Any, targe
 def test_targets_that_can_be(explainer: sise_ort.Explainer) -> None:
     manifest = explainer.manifest
     for one in (2, np.int8(2), np.array(2), "cat"):
-        found, several = questions(manifest, one)  # type: ignore[arg-type]
-        assert [q.seed for q in found] == [2] and not several
+        found, several = listed(one)  # type: ignore[arg-type]
+        assert [class_question(manifest, t).index for t in found] == [2] and not several
     for many in ([2, "ant"], (2, 0), np.array([2, 0]), range(2, -1, -2)):
-        found, several = questions(manifest, many)  # type: ignore[arg-type]
-        assert [q.seed for q in found] == [2, 0] and several
+        found, several = listed(many)  # type: ignore[arg-type]
+        assert [class_question(manifest, t).index for t in found] == [2, 0] and several
 
 
 def test_numbers_that_only_look_like_digits(tiny_onnx: Path, tmp_path: Path, frame: Any) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.readouts import Outputs
-from sise_ort.runtime.extracted import Pick, Sketch
+from sise_ort.runtime.extracted import Pick, Scored, Sketch
 from sise_ort.runtime.methods.budget.fusion import DrawnMaps
 from sise_ort.runtime.methods.budget.limits import Allowance, Budget
 from sise_ort.runtime.methods.budget.process import MaskProcess
@@ -242,7 +241,7 @@ class Search:
         self.candidates = Candidates(masks, sketch)
         limit = len(masks.block) if budget.passes is None else min(budget.passes, len(masks.block))
         process = MaskProcess(vectors(sketch), limit)
-        self.knowledge = Knowledge(self.candidates, process, model.manifest.head.bounded)
+        self.knowledge = Knowledge(self.candidates, process, model.manifest.bounded)
         self._allowance = Allowance(budget, call, model.pace, len(masks.block), len(masks.chosen))
         self._stopped = ""
 
@@ -319,16 +318,17 @@ class Search:
         selection, masks, chosen = self._selection, self.candidates.masks, np.array(batch)
         order = np.argsort(masks.block[chosen], kind="stable")  # each block's maps together
         sorted_ = chosen[order]
-        blocks = masks.block[sorted_]
+        blocks, questions = masks.block[sorted_], tuple(selection.questions)
         picks = [
-            Pick(selection.image, selection.extracted.features[b], masks.index[sorted_[blocks == b]])
+            Pick(
+                selection.image, selection.extracted.features[b], masks.index[sorted_[blocks == b]], questions
+            )
             for b in np.unique(blocks)
         ]
-        scores, confidence, extent, total = selection.model.score_maps(picks)
-        values = selection.read(Outputs(scores, confidence))
-        require_finite_answers(values)
-        self.knowledge.receive(values[:, np.argsort(order)])
-        self.candidates.mass[sorted_] = extent.astype(np.float64) * total
+        scored = Scored.joined(selection.model.score_maps(picks))
+        require_finite_answers(scored.answers.psi)
+        self.knowledge.receive(scored.answers.psi[:, np.argsort(order)])
+        self.candidates.mass[sorted_] = scored.extent.astype(np.float64) * scored.total
 
 
 def vectors(sketch: Sketch) -> Array:

@@ -1,0 +1,223 @@
+"""What a network's outputs are, and the network cut so that they have the form that its task asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sise_ort.errors import SourceError, option
+from sise_ort.exporter.head import ACTIVATIONS, cut_head, decide_head, is_embedding
+from sise_ort.exporter.layout import CHANNELS_FIRST, feature_axes
+from sise_ort.exporter.ops import Ops, attribute, input_of
+from sise_ort.heads import Head
+from sise_ort.tasks import Classes, Embedding, Segmentation, Task, Values
+
+_PASSING = frozenset("Cast Dropout Identity Transpose".split())
+
+Answer = Mapping[str, NDArray[np.floating]]
+Restore = Callable[[Answer], NDArray[np.floating]]
+"""From predict's outputs to the source's own output, so that like is compared with like."""
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """The task of a network, and how its file's output follows from the outputs that were cut.
+
+    Attributes
+    ----------
+    task : Task
+        For the manifest.
+    head : Head
+        For the manifest.
+    restore : callable or None
+        See `Restore`; None where the file's outputs are compared before they are cut.
+    said : tuple of str
+        What was decided, and how to overrule it.
+    """
+
+    task: Task
+    head: Head
+    restore: Restore | None
+    said: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> bool:
+        """Whether the explained output has places of the picture (`blocks.find_blocks`)."""
+        if isinstance(self.task, Values):
+            return len(self.task.shape) > 2
+        return self.task.name in ("segmentation", "detection")
+
+
+def cut_task(
+    model: ir.Model, asked: str = "auto", head: str = "auto", siblings: Sequence[str] = ()
+) -> FoundTask:
+    """Bring a network with one output to the form of its task: its scores become the only output.
+
+    Parameters
+    ----------
+    model : ir.Model
+        Changed in place; shapes inferred.
+    asked : str
+        "auto", "classes", "segmentation", "embedding" or "value".
+    head : str
+        "auto", "softmax", "sigmoid" or "none".
+    siblings : sequence of str
+        See `cut_head`.
+
+    Returns
+    -------
+    FoundTask
+
+    Raises
+    ------
+    SourceError
+        The output does not fit the task.
+    """
+    said: tuple[str, ...] = ()
+    if asked == "auto":
+        asked, said = _decide(model.graph, head)
+    if asked == "segmentation":
+        return _segmentation(model, head, said)
+    if asked == "embedding":
+        return _embedding(model, said)
+    if asked == "value":
+        return _values(model, said)
+    found = cut_head(model, head, siblings)
+    activation, classes = found.activation, found.head
+    return FoundTask(Classes(), classes, lambda answer: _activated(answer["scores"], activation), said)
+
+
+def _decide(graph: ir.Graph, head: str) -> tuple[str, tuple[str, ...]]:
+    """The task that an output's form shows, and a sentence about it."""
+    output = graph.outputs[0]
+    others = f"if it is none, pass {option('task')} classes, segmentation, detection, embedding or value"
+    if output.shape is not None and len(output.shape) == 4:
+        sides = [output.shape[axis] for axis in feature_axes(graph).get(output, CHANNELS_FIRST)[1:]]
+        if any(side != 1 for side in sides):
+            words = (
+                f"output '{output.name}' {output.shape} has places: it is taken for a segmentation; {others}"
+            )
+            return "segmentation", (words,)
+    if head == "auto" and is_embedding(output):
+        words = f"output '{output.name}' is scaled to length 1: it is taken for an embedding; {others}"
+        return "embedding", (words,)
+    return "classes", ()
+
+
+def _segmentation(model: ir.Model, head: str, said: tuple[str, ...]) -> FoundTask:
+    graph = model.graph
+    output = graph.outputs[0]
+    behind, value = [], output
+    while (node := value.producer()) is not None and node.op_type in _PASSING:
+        behind.append(node)
+        value = input_of(node)
+    activation = node.op_type if node is not None and node.op_type in ACTIVATIONS else ""
+    scores = input_of(node) if node is not None and activation else output
+    behind = behind if activation else []
+    if scores.shape is None or len(scores.shape) != 4:
+        raise SourceError(
+            f"output '{output.name}' has shape {scores.shape}; a segmentation gives [n, classes, height, width]"
+        )
+    axes = feature_axes(graph).get(scores, CHANNELS_FIRST)
+    if node is not None and activation in ("Softmax", "LogSoftmax"):
+        axis = int(attribute(node, "axis", -1)) % 4
+        if axis != axes[0]:
+            raise SourceError(
+                f"the final {activation} runs over axis {axis} of {scores.shape}, not over classes"
+            )
+    classes, height, width = (scores.shape[axis] for axis in axes)
+    if not (isinstance(classes, int) and isinstance(height, int) and isinstance(width, int)):
+        raise SourceError(
+            f"the size of output '{output.name}' {scores.shape} is only known while running; export with a fixed "
+            f"{option('input_size')}"
+        )
+    _require_pictures(graph, output, scores)
+    batch = scores.shape[0]
+    if axes != CHANNELS_FIRST:
+        op = Ops(graph, prefix="task")
+        scores = op.Transpose(scores, perm=[0, *axes])
+    scores.shape = ir.Shape([batch, classes, height, width])
+    scores.type = ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs[:] = [scores]
+    found = ACTIVATIONS.get(activation)
+    order = [int(i) for i in np.argsort([0, *axes])]
+    perms = [list(attribute(n, "perm")) for n in reversed(behind) if n.op_type == "Transpose"]
+
+    def restore(answer: Answer) -> NDArray[np.floating]:
+        values = _activated(answer["scores"], activation).transpose(order)
+        for perm in perms:
+            values = values.transpose(perm)
+        return values
+
+    return FoundTask(Segmentation(height, width), decide_head(head, found, classes), restore, said)
+
+
+def _embedding(model: ir.Model, said: tuple[str, ...]) -> FoundTask:
+    graph = model.graph
+    output = graph.outputs[0]
+    lengths = _lengths(graph, output)
+    size = int(np.prod(lengths))
+    if size < 2 or max(lengths, default=1) != size:
+        raise SourceError(
+            f"output '{output.name}' has shape {output.shape}; an embedding is one vector per picture, [n, length]"
+        )
+    flat = _reshaped(graph, output, [size])
+    graph.outputs[:] = [flat]
+    return FoundTask(Embedding(), Head("none", size), lambda answer: answer["scores"], said)
+
+
+def _values(model: ir.Model, said: tuple[str, ...]) -> FoundTask:
+    graph = model.graph
+    output = graph.outputs[0]
+    lengths = _lengths(graph, output)
+    task = Values(tuple(lengths), output.name or "")
+    return FoundTask(task, Head("none", task.size), lambda answer: answer["scores"], said)
+
+
+def _lengths(graph: ir.Graph, output: ir.Value) -> list[int]:
+    """The lengths of an output behind the axis of the pictures."""
+    _require_pictures(graph, output, output)
+    assert output.shape is not None
+    lengths = [d for d in output.shape.dims[1:] if isinstance(d, int)]
+    if len(lengths) < len(output.shape) - 1:
+        raise SourceError(
+            f"the size of output '{output.name}' {output.shape} is only known while running; export with a fixed "
+            f"{option('input_size')}, or name another output with {option('output')}"
+        )
+    return lengths
+
+
+def _require_pictures(graph: ir.Graph, output: ir.Value, value: ir.Value) -> None:
+    """Refuse an output whose first axis is not the pictures."""
+    image = graph.inputs[0]
+    pictures = image.shape[0] if image.shape is not None else None
+    if value.shape is None or not len(value.shape) or value.shape[0] != pictures:
+        raise SourceError(
+            f"output '{output.name}' has shape {value.shape}: its first axis is not the pictures (values per box?). Name "
+            f"another output, or a tensor in front of it, with {option('output')}"
+        )
+
+
+def _reshaped(graph: ir.Graph, value: ir.Value, lengths: Sequence[int]) -> ir.Value:
+    assert value.shape is not None
+    if len(value.shape) == 1 + len(lengths):
+        return value
+    op = Ops(graph, prefix="task")
+    flat: ir.Value = op.Reshape(value, op.constant([-1, *lengths]))
+    flat.shape = ir.Shape([value.shape[0], *lengths])
+    flat.type = ir.TensorType(ir.DataType.FLOAT)
+    return flat
+
+
+def _activated(scores: NDArray[np.floating], activation: str) -> NDArray[np.float64]:
+    """What the operator that ended the file makes of scores [n, classes, …]."""
+    z = scores.astype(np.float64)
+    if activation == "Sigmoid":
+        return np.exp(-np.logaddexp(0, -z))
+    if activation in ("Softmax", "LogSoftmax"):
+        z = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    return np.exp(z) if activation == "Softmax" else z

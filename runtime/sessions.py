@@ -1,0 +1,79 @@
+"""The sessions of a bundle's graphs, one for each phase, opened from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sise_ort.bundle import Bundle, signature
+from sise_ort.errors import ClosedError
+from sise_ort.runtime.providers import Graph, Provider, Session, Tensor, version
+from sise_ort.runtime.turns import Turns
+
+
+class Sessions:
+    """A bundle's graphs on a provider; a graph's bytes are given back when it is open.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        What was read.
+    provider : Provider
+        Where the graphs run.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        What is not open yet.
+    opened : dict
+        Sessions by phase.
+    turns : Turns
+        Runs take turns: no two need memory at once.
+    """
+
+    def __init__(self, bundle: Bundle, provider: Provider) -> None:
+        self.bundle, self._provider = bundle, provider
+        self.opened: dict[str, Session] = {}
+        self.turns = Turns()
+        self._closed = False
+        for phase in bundle.manifest.phases:
+            self.get(phase)
+
+    def get(self, phase: str) -> Session:
+        """A phase's session; optional phases are opened when they are first needed."""
+        self.require_open()
+        if phase not in self.opened:
+            manifest = self.bundle.manifest
+            graph = Graph(
+                phase,
+                bytes(self.bundle.contents[f"{phase}.onnx"]),
+                self.bundle.weights(phase),
+                signature(manifest, phase),
+            )
+            own = self._provider.spec.bundle_options(manifest, version()) if phase == "predict" else None
+            self.opened[phase] = self._provider.session(graph, own)
+            self.bundle = self.bundle.without(self.opened)
+        return self.opened[phase]
+
+    def run(
+        self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
+        """Run a phase once, when it is this thread's turn; see `Session.run`."""
+        return self.turns.take(lambda: self.get(phase).run(inputs, fetch=fetch, keep=keep))
+
+    def close(self) -> bool:
+        """Give all sessions back, for good; whether they were open. Only the thread whose turn it is may call this."""
+        if self._closed:
+            return False
+        self._closed = True
+        self.opened.clear()
+        self.bundle = self.bundle.without(self.bundle.graphs)
+        return True
+
+    def require_open(self) -> None:
+        """Raise ClosedError after `close`."""
+        if self._closed:
+            name = self.bundle.manifest.name
+            raise ClosedError(f"the explainer of the bundle '{name}' is closed: load the bundle again")
