@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,25 @@ class Extracted:
     spans: list[NDArray[np.float32]]
     features: list[Tensor]
     gradients: list[Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        questions: list[Question],
+        answers: Answers,
+        fetched: Mapping[str, NDArray[np.float32]],
+        kept: Mapping[str, Tensor],
+    ) -> Extracted:
+        """What extract.onnx gave: small arrays fetched, feature maps and gradients kept on the device."""
+        blocks = range(1, len(kept) // 2 + 1)
+        return cls(
+            questions,
+            answers,
+            [fetched[f"alpha_{b}"] for b in blocks],
+            [fetched[f"span_{b}"][0] for b in blocks],
+            [kept[f"features_{b}"] for b in blocks],
+            [kept[f"gradients_{b}"] for b in blocks],
+        )
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -121,6 +140,23 @@ class Sketch:
     texture: NDArray[np.float32]
     evidence: NDArray[np.float32]
     pixels: int
+
+    @classmethod
+    def of(cls, fetched: Mapping[str, NDArray[np.float32]], blocks: int, pixels: int) -> Sketch:
+        """What sketch.onnx gave, its blocks in one row.
+
+        Raises
+        ------
+        BundleError, FrameError
+            Cells do not lie in [0, 1], or a number is not finite.
+        """
+        cells, extent, texture = (
+            np.concatenate([fetched[f"{kind}_{b}"] for b in range(1, blocks + 1)])
+            for kind in ("cells", "range", "texture")
+        )
+        require_unit_range("sketch", cells)
+        require_finite("sketch", extent, texture, fetched["evidence"])
+        return cls(cells, extent, texture, fetched["evidence"], pixels)
 
 
 def require_finite(phase: str, *arrays: NDArray[np.float32]) -> None:

@@ -19,7 +19,14 @@ from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
 from sise_ort.runtime.providers import Provider, Tensor, version
-from sise_ort.runtime.reading import example, from_outputs, names_of_answer, question_tensors, read_on_device
+from sise_ort.runtime.reading import (
+    example,
+    from_outputs,
+    known_by,
+    names_of_answer,
+    question_tensors,
+    read_on_device,
+)
 from sise_ort.runtime.sessions import Sessions
 from sise_ort.runtime.trial import require_harmless
 
@@ -149,21 +156,8 @@ class BundleModel:
         large = [f"{name}_{b}" for name in ("features", "gradients") for b in blocks]
         given = {**question_tensors(self.manifest, asked), "contrast": np.array(contrast, np.float32)}
         fetched, kept = self._run("extract", {"image": image, **given}, fetch=small, keep=large)
-        known = self._known(asked, fetched)
-        return Extracted(
-            known,
-            from_outputs(self.manifest, known, fetched),
-            [fetched[f"alpha_{b}"] for b in blocks],
-            [fetched[f"span_{b}"][0] for b in blocks],
-            [kept[f"features_{b}"] for b in blocks],
-            [kept[f"gradients_{b}"] for b in blocks],
-        )
-
-    def _known(self, questions: Sequence[Question], fetched: Mapping[str, NDArray[Any]]) -> list[Question]:
-        """Questions with their classes, from the first row of class scores where a graph gave some."""
-        if self.manifest.task.on_device:
-            return list(questions)
-        return [question.known(fetched["scores"][0]) for question in questions]
+        known = known_by(self.manifest, asked, fetched)
+        return Extracted.of(known, from_outputs(self.manifest, known, fetched), fetched, kept)
 
     def score_maps(self, picks: Sequence[Pick]) -> list[Scored]:
         """Score feature maps as masks, in batches of at most `batch_size`, each in a turn of its own.
@@ -225,16 +219,12 @@ class BundleModel:
         inputs: dict[str, Any] = {"alpha": pooled_gradients}
         for b, (maps, index) in enumerate(zip(features, wanted, strict=True), 1):
             inputs |= {f"features_{b}": maps, f"index_{b}": index}
-        kinds = ("cells", "range", "texture")
-        blocks = range(1, self.blocks + 1)
-        fetched, _ = self._run(
-            "sketch", inputs, fetch=[*(f"{kind}_{b}" for kind in kinds for b in blocks), "evidence"]
-        )
-        cells, extent, texture = (np.concatenate([fetched[f"{kind}_{b}"] for b in blocks]) for kind in kinds)
-        require_unit_range("sketch", cells)
-        require_finite("sketch", extent, texture, fetched["evidence"])
+        wanted_of = [
+            f"{kind}_{b}" for kind in ("cells", "range", "texture") for b in range(1, self.blocks + 1)
+        ]
+        fetched, _ = self._run("sketch", inputs, fetch=[*wanted_of, "evidence"])
         spec = self.manifest.input
-        return Sketch(cells, extent, texture, fetched["evidence"], spec.height * spec.width)
+        return Sketch.of(fetched, self.blocks, spec.height * spec.width)
 
     def masks(self, maps: Tensor, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """The masks [n, 1, H, W] of some maps of one block."""
@@ -300,9 +290,9 @@ class BundleModel:
         x = self.network_input(image)
         if self.manifest.task.on_device:
             return list(questions), self.answers(questions, x)
-        fetched = self.predict(x)
-        known = self._known(questions, fetched)
-        return known, from_outputs(self.manifest, known, {"scores": fetched["scores"]})
+        fetched = {"scores": self.predict(x)["scores"]}
+        known = known_by(self.manifest, questions, fetched)
+        return known, from_outputs(self.manifest, known, fetched)
 
     def example(self) -> Question:
         """A question that every network of this task can be asked, to try, warm up and time its graphs."""
@@ -340,7 +330,7 @@ class BundleModel:
         for fed, rows in self._batches({"input": inputs}):
             given = question_tensors(self.manifest, [asked])
             fetched, _ = self._run("image_gradient", {**fed, **given}, fetch=[*names, "gradient"])
-            (asked,) = self._known([asked], fetched) if not answers else (asked,)
+            (asked,) = known_by(self.manifest, [asked], fetched) if not answers else (asked,)
             answers.append(from_outputs(self.manifest, [asked], fetched).among(0, rows))
             gradients.append(fetched["gradient"][:rows])
         return asked, Answers.joined(answers), np.concatenate(gradients)
@@ -364,7 +354,7 @@ class BundleModel:
         inputs = {"image": image, **question_tensors(self.manifest, asked)}
         names = names_of_answer(self.manifest)
         fetched, _ = self._run("full_gradient", inputs, fetch=[*names, "saliency", "total"])
-        known = self._known(asked, fetched)
+        known = known_by(self.manifest, asked, fetched)
         return known, from_outputs(self.manifest, known, fetched), fetched["saliency"], fetched["total"]
 
     def _batches(

@@ -55,6 +55,15 @@ def from_outputs(
     return Answers(psi, score, np.zeros((psi.shape[1], 0), np.float32))
 
 
+def known_by(
+    manifest: Manifest, questions: Sequence[Question], outputs: Mapping[str, NDArray[Any]]
+) -> list[Question]:
+    """Questions with their classes, from the first row of class scores where a graph gave some."""
+    if manifest.task.on_device:
+        return list(questions)
+    return [question.known(outputs["scores"][0]) for question in questions]
+
+
 def names_of_answer(manifest: Manifest) -> tuple[str, ...]:
     """Names of the outputs that say the network's answer in graphs that are told the questions."""
     return ("psi", "score") if manifest.task.on_device else ("scores",)
