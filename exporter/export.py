@@ -47,7 +47,7 @@ from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
-from sise_ort.exporter.tasks import FoundTask, cut_task
+from sise_ort.exporter.tasks import FoundTask, cut_detector, cut_task, may_detect
 from sise_ort.exporter.verify import compare
 from sise_ort.exporter.writing import (
     folder_in_the_making,
@@ -129,12 +129,26 @@ def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
         inputs=options.input.inputs,
     )  # fmt: skip
     with translated(f"{loaded.words} cannot be read as a network", SourceError):
+        detects = outputs.task == "detection"
+        if detects or (outputs.task == "auto" and outputs.output is None and may_detect(loaded.model)):
+            try:
+                return _detector(loaded, size)
+            except SourceError:
+                if detects:
+                    raise
         network = clean(loaded.model, input_size=size, output=outputs.output, default_size=loaded.size)
         chosen = network.chosen
         if chosen.tensor and loaded.reference_at is not None:
             loaded = replace(loaded, reference=loaded.reference_at(chosen.tensor))
         found = cut_task(network.model, outputs.task, outputs.head, chosen.siblings)
         return Network(loaded, network, found)
+
+
+def _detector(loaded: Source, size: tuple[int, int] | None) -> Network:
+    """The network with the outputs of a detector; a copy, so that it can still be read in another way."""
+    model = loaded.model.clone() if isinstance(loaded.model, ir.Model) else loaded.model
+    network = clean(model, input_size=size, default_size=loaded.size, every_output=True)
+    return Network(loaded, network, cut_detector(network.model))
 
 
 def list_layers(

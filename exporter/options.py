@@ -16,6 +16,7 @@ import numpy as np
 from sise_ort.bundle import OPTIONAL_PHASES, Fit, InputSpec, Preprocessing
 from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import ExportError, ParameterError, option
+from sise_ort.exporter.pixel_units import require_pixel_units
 
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -127,7 +128,7 @@ class Input:
             )
         if not np.isfinite([*mean, *std]).all() or min(std) <= 0:
             raise ParameterError(f"{option('mean')} {mean} must be finite and {option('std')} {std} positive")
-        _require_pixel_units(mean, std)
+        require_pixel_units(mean, std)
         return Preprocessing(color, mean, std, self.hidden)
 
     def _statistics(
@@ -344,24 +345,6 @@ def with_options(signature: inspect.Signature) -> inspect.Signature:
         for f in dataclasses.fields(group)
     ]
     return signature.replace(parameters=[*own, *listed])
-
-
-def _require_pixel_units(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Refuse values meant for pixels from 0 to 1.
-
-    Rule: a standard deviation under 1, or means that all lie in 0 to 1 and are not all 0, cannot be in units of 0 to
-    255. Means of 0 with deviations of 1 (no normalisation), and deviations of 1 with any other mean are fine.
-    """
-    if min(std) < 1 or (max(mean) <= 1 and min(mean) >= 0 and max(mean) > 0):
-        in_units = max(map(abs, mean)) <= 1, max(std) <= 1  # each by itself: one of them may be right
-        scaled = [
-            [round(255 * v, 3) if times else v for v in values]
-            for values, times in zip((mean, std), in_units, strict=True)
-        ]
-        raise ParameterError(
-            f"{option('mean')} {mean} and {option('std')} {std} are in units of 0 to 1; pixel units of 0 to 255 are needed: "
-            f"{option('mean', scaled[0])} {option('std', scaled[1])}"
-        )
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sise_ort.errors import SourceError, option
+from sise_ort.exporter.detectors import detector
 from sise_ort.exporter.head import ACTIVATIONS, cut_head, decide_head, is_embedding
 from sise_ort.exporter.layout import CHANNELS_FIRST, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, input_of
 from sise_ort.heads import Head
-from sise_ort.tasks import Classes, Embedding, Segmentation, Task, Values
+from sise_ort.tasks import Classes, Detector, Embedding, Segmentation, Task, Values
 
 _PASSING = frozenset("Cast Dropout Identity Transpose".split())
 
@@ -89,6 +91,35 @@ def cut_task(
     found = cut_head(model, head, siblings)
     activation, classes = found.activation, found.head
     return FoundTask(Classes(), classes, lambda answer: _activated(answer["scores"], activation), said)
+
+
+def cut_detector(model: ir.Model) -> FoundTask:
+    """Bring a network with all its outputs to scores and boxes of its candidates.
+
+    Parameters
+    ----------
+    model : ir.Model
+        Changed in place, unless it is refused; shapes inferred.
+
+    Raises
+    ------
+    SourceError
+        No known layout of detection heads fits; says what was found.
+    """
+    found = detector(model)
+    task = Detector(found.candidates, found.has_objectness, found.layout)
+    others = f"if it is none, pass {option('task')} classes, segmentation, embedding or value"
+    said = f"the outputs are laid out as those of a {found.layout.name} detector: {found.candidates} candidates; {others}"
+    return FoundTask(task, Head(found.kind, found.classes), None, (said,))
+
+
+def may_detect(model: onnx.ModelProto | ir.Model) -> bool:
+    """Whether a model's outputs could be those of a detector: several, or one table of three axes or more."""
+    if isinstance(model, onnx.ModelProto):
+        ranks = [len(v.type.tensor_type.shape.dim) for v in model.graph.output]
+    else:
+        ranks = [len(v.shape) if v.shape is not None else 0 for v in model.graph.outputs]
+    return len(ranks) > 1 or any(rank == 3 for rank in ranks)
 
 
 def _decide(graph: ir.Graph, head: str) -> tuple[str, tuple[str, ...]]:

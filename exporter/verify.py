@@ -13,6 +13,7 @@ from sise_ort.errors import ExportError
 from sise_ort.exporter.tasks import Restore
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
+from sise_ort.runtime.reading import example
 
 TOLERANCE = {"float16": 2e-2}
 DEFAULT_TOLERANCE = 1e-3
@@ -67,9 +68,7 @@ def compare(
         theirs = ours = np.zeros((2, 1))
     else:
         theirs = reference(np.ascontiguousarray(inputs))
-        tolerance = (
-            QUANTISED if rounds_otherwise else TOLERANCE.get(str(theirs.dtype), DEFAULT_TOLERANCE)
-        )
+        tolerance = QUANTISED if rounds_otherwise else TOLERANCE.get(str(theirs.dtype), DEFAULT_TOLERANCE)
         theirs = theirs.reshape(len(frames), -1).astype(np.float64)
         ours = restore(found).reshape(len(frames), -1).astype(np.float64)
     if ours.shape != theirs.shape:
@@ -96,7 +95,7 @@ def compare(
 
 def _inside(model: BundleModel, images: Sequence[Tensor]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield what each graph answers to the frames, beside what predict answers."""
-    manifest, asked = model.manifest, [model.example()]
+    manifest, asked = model.manifest, [example(model.manifest)]
     found = [model.extract(image, asked, 0.0) for image in images]
     for image, own in zip(images, found, strict=True):
         (question,), whole = model.settle(asked, image)

@@ -79,12 +79,13 @@ def measure(
         There is not even memory for the smallest batch.
     """
     from sise_ort.runtime.extracted import Pick
+    from sise_ort.runtime.reading import example
 
     spec = model.manifest.input
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (spec.height, spec.width, spec.channels)).astype(spec.frame_dtype)
     image = model.upload(frame)
-    extracted = model.extract(image, [model.example()], 0.0)
+    extracted = model.extract(image, [example(model.manifest)], 0.0)
     maps = extracted.features[-1]
     channels = model.manifest.layers[-1].channels
     wanted = (1,) if spec.batch else sizes or SIZES[model.provider.device]

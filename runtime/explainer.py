@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sise_ort.bundle import Bundle, Manifest
-from sise_ort.errors import BundleError, FrameError, ParameterError
+from sise_ort.errors import BundleError, FrameError, ParameterError, shown
 from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
@@ -25,7 +25,7 @@ from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.results import explanations
+from sise_ort.runtime.results import explanations, loading_notes
 from sise_ort.targets import Target
 
 
@@ -84,19 +84,7 @@ class Explainer:
         self._arguments = (str(self._model.folder.absolute()), *options)
         self.manifest: Manifest = self._model.manifest
         self.provider = self._model.provider.name
-        notes = []
-        if self.manifest.head.assumed:
-            notes.append(
-                f"head: {self.manifest.head.words}: the model's outputs are taken for class scores, since its file does not "
-                "say what they are; export a multi-label network with head sigmoid, and other values with head none"
-            )
-        if self.manifest.input.batch is not None:
-            notes.append("masks are scored one at a time: the source file fixes its batch to 1")
-        if self.manifest.precision != "fp32":
-            notes.append(f"masks are scored in {self.manifest.precision}")
-        if self._model.provider.note:
-            notes.append(self._model.provider.note)
-        self.notes = tuple(notes)
+        self.notes = loading_notes(self._model)
 
     def __enter__(self) -> Explainer:
         return self
@@ -274,6 +262,10 @@ class Explainer:
         """
         if not isinstance(errors, str) or errors not in ("raise", "return"):
             raise ParameterError(f'errors is {errors!r}; it must be "raise" or "return"')
+        if not isinstance(frames, Iterable):
+            raise ParameterError(
+                f"frames is {shown(frames)}; a sequence or generator of pictures is needed (explain takes one)"
+            )
         self._model.require_open()
         chosen = method_of(method, parameters)
         check_levels(levels)
@@ -339,16 +331,9 @@ class Explainer:
     def detections(self, frame: Any, *, color: str = "rgb", levels: Range = None) -> list[Found]:
         """What a detector sees in a picture: what `Detection(number)` explains.
 
-        Parameters
-        ----------
-        frame, color, levels
-            As for `explain`.
-
-        Returns
-        -------
-        list of Found
-            Detections with a confidence of 0.25 or more, the surest first, after non-maximum suppression of boxes of one
-            class that overlap by an IoU of 0.5 or more; boxes are in pixels of the frame.
+        Detections have a confidence of 0.25 or more and stand in the order of it, after non-maximum suppression of boxes of one
+        class that overlap by an IoU over 0.5; boxes are in pixels of the frame. `frame`, `color` and `levels` are as for
+        `explain`.
 
         Raises
         ------
@@ -394,17 +379,8 @@ class Explainer:
     ) -> tuple[Question, Tensor]:
         """What a target means for a picture, and the uploaded picture, for methods and measures of your own.
 
-        Parameters
-        ----------
-        frame, target, color, levels
-            As for `explain`; the target is one, not a sequence.
-
-        Returns
-        -------
-        question : Question
-            For `BundleModel.answers` and methods; its class may still be open (`BundleModel.settle`).
-        image : tensor, [1, H, W, C]
-            The frame on the device.
+        Parameters are as for `explain`, with one target. The class of the question may still be open (`BundleModel.settle`); the
+        picture is a tensor [1, H, W, C] on the device.
 
         Raises
         ------

@@ -20,7 +20,6 @@ from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
 from sise_ort.runtime.providers import Provider, Tensor, version
 from sise_ort.runtime.reading import (
-    example,
     from_outputs,
     known_by,
     names_of_answer,
@@ -294,10 +293,6 @@ class BundleModel:
         known = known_by(self.manifest, questions, fetched)
         return known, from_outputs(self.manifest, known, fetched)
 
-    def example(self) -> Question:
-        """A question that every network of this task can be asked, to try, warm up and time its graphs."""
-        return example(self.manifest)
-
     def network_input(self, image: Tensor) -> NDArray[np.float32]:
         """The picture as the network sees it, [1, C, H, W]."""
         spec = self.manifest.input
@@ -306,23 +301,10 @@ class BundleModel:
     def image_gradient(
         self, inputs: NDArray[np.float32], question: Question | int
     ) -> tuple[Question, Answers, NDArray[np.float32]]:
-        """The gradient of a score by the network's input (optional phase `image_gradient`).
+        """The gradient [n, C, H, W] of each input's own score (optional phase `image_gradient`).
 
-        Parameters
-        ----------
-        inputs : float32, [n, C, H, W]
-            Network inputs.
-        question : Question or int
-            What is asked, or the index of a class; negative for the top class of the first input.
-
-        Returns
-        -------
-        question : Question
-            With its class known.
-        answers : Answers
-            To the inputs, [1, n].
-        gradient : float32, [n, C, H, W]
-            Of each input's own score.
+        A negative class is the top class of the first input. Returned are the question with its class, the answers [1, n] to
+        the inputs, and the gradient.
         """
         (asked,) = as_questions([question])
         names, gradients = names_of_answer(self.manifest), []
@@ -340,15 +322,8 @@ class BundleModel:
     ) -> tuple[list[Question], Answers, NDArray[np.float32], NDArray[np.float32]]:
         """FullGrad's maps of K questions (optional phase `full_gradient`).
 
-        Returns
-        -------
-        questions : list of Question
-            With their classes known.
-        answers : Answers
-            To the whole picture, [K, 1].
-        saliency : float32, [K, H, W]
-        total : float32, [K]
-            Sum of all terms; the score where no bias was missed.
+        Returned are the questions with their classes, the answers [K, 1] to the whole picture, the maps [K, H, W], and the
+        sums [K] of all terms, which are the scores where no bias was missed.
         """
         asked = as_questions(questions)
         inputs = {"image": image, **question_tensors(self.manifest, asked)}

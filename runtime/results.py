@@ -16,6 +16,26 @@ SAME = 1e-6
 """How far a likeness of rounded vectors may be from 1 where they are the same."""
 
 
+def loading_notes(model: BundleModel) -> tuple[str, ...]:
+    """What was chosen or assumed when a bundle was loaded."""
+    manifest, notes = model.manifest, []
+    if manifest.head.assumed:
+        notes.append(
+            f"head: {manifest.head.words}: the model's outputs are taken for class scores, since its file does not "
+            "say what they are; export a multi-label network with head sigmoid, and other values with head none"
+            if manifest.task.name == "classes"
+            else f"head: {manifest.head.words}: the file does not say how scores become confidences; export again with "
+            "head softmax or sigmoid to say so"
+        )
+    if manifest.input.batch is not None:
+        notes.append("masks are scored one at a time: the source file fixes its batch to 1")
+    if manifest.precision != "fp32":
+        notes.append(f"masks are scored in {manifest.precision}")
+    if model.provider.note:
+        notes.append(model.provider.note)
+    return tuple(notes)
+
+
 def explanations(
     model: BundleModel,
     asked: Asked,

@@ -86,11 +86,12 @@ def _ending(code: int, memory: int) -> str:
 def run_once(bundle: Bundle, limits: Limits) -> None:
     """Open a bundle on the CPU and run each of its graphs once, on a gray frame."""
     from sise_ort.runtime.model import BundleModel
+    from sise_ort.runtime.reading import example
 
     model = BundleModel(bundle, "cpu", batch_size=1, threads=THREADS, limits=limits)
     spec = model.manifest.input
     image = model.upload(np.full((spec.height, spec.width, spec.channels), 128, spec.frame_dtype))
-    found = model.extract(image, [model.example()], 1.0)
+    found = model.extract(image, [example(model.manifest)], 1.0)
     asked = found.questions
     index = np.zeros(1, np.int64)
     for maps in found.features:

@@ -171,7 +171,8 @@ def class_answers(
     confidence : [n, classes], optional
         Confidences, where the network has computed them; else the head does, in float64.
     """
-    confidence = head.confidences(scores) if confidence is None else confidence
+    with np.errstate(invalid="ignore"):  # scores that are not finite are refused later
+        confidence = head.confidences(scores) if confidence is None else confidence
     op = NumpyOps()
     psi, score = np.empty((2, len(questions), len(scores)))
     for k, question in enumerate(questions):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.columns import Origin, deepest
 from sise_ort.exporter.detectors.table import Table, tables_of
 from sise_ort.exporter.ops import Ops, static_shape
+from sise_ort.tasks.layouts import Layout
 
 Write = Callable[[Ops], ir.Value]
 """Writes nodes into a graph and returns what they compute."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.errors import SourceError, option
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs
 from sise_ort.exporter.detectors.ssd import FCOS, RETINANET, SSD
@@ -20,6 +19,7 @@ from sise_ort.exporter.detectors.yunet import YUNET
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.shapes import infer_shapes
 from sise_ort.heads import HeadKind
+from sise_ort.tasks.layouts import Layout
 
 LAYOUTS: tuple[DetectorLayout, ...] = (
     YOLOX, YOLO_V5, YOLO_V8, YUNET, ULTRAFACE, SSD, RETINANET, FCOS, SUPPRESSED

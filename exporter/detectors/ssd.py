@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.columns import deepest
 from sise_ort.exporter.detectors.decoding import (
     Boxes,
@@ -19,6 +18,7 @@ from sise_ort.exporter.detectors.decoding import (
 )
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, names, taken
 from sise_ort.exporter.detectors.table import Table
+from sise_ort.tasks.layouts import Layout
 
 LARGEST = math.log(1000 / 16)
 """Largest logarithm of a size in torchvision's BoxCoder."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.errors import SourceError
 from sise_ort.exporter.detectors.columns import Origin
 from sise_ort.exporter.detectors.decoding import corners_of_centred, scaled_corners
@@ -15,6 +14,7 @@ from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outpu
 from sise_ort.exporter.detectors.table import Table, tables_of
 from sise_ort.exporter.ops import Ops, attribute, static_shape
 from sise_ort.runtime.providers import open_foreign
+from sise_ort.tasks.layouts import Layout
 
 _MARK = "sise_ort.suppression"
 """Name of the note on the boxes of a suppression that was cut off: "centres" or "corners"."""

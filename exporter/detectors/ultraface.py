@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.decoding import (
     Boxes,
     Level,
@@ -15,6 +14,7 @@ from sise_ort.exporter.detectors.decoding import (
 )
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, names, taken
 from sise_ort.exporter.detectors.table import Table
+from sise_ort.tasks.layouts import Layout
 
 STRIDES = (8, 16, 32, 64)
 SIDES = ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))

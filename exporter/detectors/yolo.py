@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.columns import Origin
 from sise_ort.exporter.detectors.decoding import CENTRES, corners_of_centred
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, names, taken
 from sise_ort.exporter.detectors.table import Run, Table
 from sise_ort.exporter.ops import constant_array
+from sise_ort.tasks.layouts import Layout
 
 
 def _find_v5(outputs: Outputs) -> Candidates | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.decoding import corners_on_grid, grid, levels_of, strides_of
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, names, taken
 from sise_ort.exporter.detectors.table import Table
+from sise_ort.tasks.layouts import Layout
 
 
 def _find(outputs: Outputs) -> Candidates | None:

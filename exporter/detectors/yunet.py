@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sise_ort.bundle.layouts import Layout
 from sise_ort.exporter.detectors.decoding import (
     Boxes,
     corners_by_priors,
@@ -17,6 +16,7 @@ from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outpu
 from sise_ort.exporter.detectors.table import Table
 from sise_ort.exporter.detectors.ultraface import SIDES, STRIDES, VARIANCES
 from sise_ort.exporter.ops import Ops
+from sise_ort.tasks.layouts import Layout
 
 
 def priors(levels: list[tuple[int, int]]) -> Boxes:

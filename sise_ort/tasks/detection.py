@@ -11,6 +11,7 @@ from msgspec import Meta
 from sise_ort.formulas.detection import detection_seed, detection_values
 from sise_ort.formulas.ops import Ops, V
 from sise_ort.heads import Head
+from sise_ort.tasks.layouts import Layout
 from sise_ort.tasks.task import CLASS, FLOAT, Lengths
 
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
@@ -25,16 +26,21 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         Boxes that the network proposes.
     objectness : bool
         Whether a score of "there is an object" stands behind the class scores; the confidence is the product of both.
-    background : int or None
-        The class that means that there is no object.
+    layout : Layout or None
+        How the source's file held them.
     """
 
     candidates: Count
     objectness: bool = False
-    background: Annotated[int, Meta(ge=0)] | None = None
+    layout: Layout | None = None
 
     on_device: ClassVar[bool] = True
     name: ClassVar[str] = "detection"
+
+    @property
+    def background(self) -> int | None:
+        """The class that means that there is no object."""
+        return self.layout.background if self.layout is not None else None
 
     def bounded(self, head: Head) -> bool:
         """Whether Ψ lies in [0, 1]: always."""

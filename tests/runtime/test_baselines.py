@@ -417,7 +417,7 @@ def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((12, 4), np.float32), "side"))
     model.graph.output[0].name = "y"
     with pytest.raises(
-        ExportError, match=r"graphs=.*head.*: the class scores do not depend on the picture through 'r3'"
+        ExportError, match=r"graphs=.*head.*: the network's outputs do not depend on the picture through 'r3'"
     ):
         exported(model, tmp_path, graphs=("head",), layers=["r3"])
     with pytest.raises(ParameterError, match="graphs=: there is no graph 'heads'"):

@@ -77,7 +77,9 @@ def test_only_small_things_are_copied(tiny_bundle: Path, frame: Any, monkeypatch
     count, channels = sum(result.mask_counts), [layer.channels for layer in layers]
     batches = -(-count // 4)
 
-    assert set(copies.up) == {"frame", "extract.class", "extract.contrast", "mask.index", "fuse.weights_"}
+    assert set(copies.up) == {
+        "frame", "extract.class", "extract.other", "extract.contrast", "mask.index", "fuse.weights_",
+    }  # fmt: skip
     assert copies.up["frame"] == [spec.height * spec.width * spec.channels]  # once
     assert sum(copies.up["mask.index"]) == count
     assert copies.up["fuse.weights_"] == channels

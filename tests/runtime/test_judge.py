@@ -95,10 +95,13 @@ def test_answers_that_are_no_numbers(
     explainer = sise_ort.load(tiny_bundle, provider="cpu")
     model, result = explainer.model, explainer.explain(frame, 0)
     judge = Judge(model, model.upload(frame), Question.of_class(0), None, names, 5)
-    for phase in ("predict", "score"):
-        found = getattr(model, phase)
-        monkeypatch.setattr(
-            model, phase, lambda *inputs, found=found: [np.full_like(a, np.nan) for a in found(*inputs)]
-        )
+    answers = model.answers
+
+    def spoilt(*asked: Any) -> Any:
+        found = answers(*asked)
+        found.psi[:] = np.nan
+        return found
+
+    monkeypatch.setattr(model, "answers", spoilt)
     with pytest.raises(FrameError, match="NaN or infinite"):
         judge.judge(result)

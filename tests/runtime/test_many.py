@@ -231,7 +231,7 @@ def test_scores_that_are_no_numbers_are_no_empty_answer(
 
     def second_is_nan(inputs: Any) -> Any:
         factor = np.float32(np.nan if next(calls) == 1 else 1)
-        return tuple(answer * factor for answer in predict(inputs))
+        return {name: answer * factor for name, answer in predict(inputs).items()}
 
     monkeypatch.setattr(model, "predict", second_is_nan)
     first, second, third = explainer.explain_many(frames[:3], "positive", mu=0.5, errors="return")
