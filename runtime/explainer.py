@@ -331,9 +331,16 @@ class Explainer:
     def detections(self, frame: Any, *, color: str = "rgb", levels: Range = None) -> list[Found]:
         """What a detector sees in a picture: what `Detection(number)` explains.
 
-        Detections have a confidence of 0.25 or more and stand in the order of it, after non-maximum suppression of boxes of one
-        class that overlap by an IoU over 0.5; boxes are in pixels of the frame. `frame`, `color` and `levels` are as for
-        `explain`.
+        Parameters
+        ----------
+        frame, color, levels
+            As for `explain`.
+
+        Returns
+        -------
+        list of Found
+            Those with a confidence of 0.25 or more in the order of it, after non-maximum suppression of boxes of one class
+            that overlap by an IoU over 0.5; boxes are in pixels of the frame.
 
         Raises
         ------
@@ -374,19 +381,19 @@ class Explainer:
         prepared = prepare(self.manifest, frame, color, levels)
         return prepared.fitted, prepared.placement
 
-    def ask(
-        self, frame: Any, target: Target = None, *, color: str = "rgb", levels: Range = None
-    ) -> tuple[Question, Tensor]:
+    def ask(self, frame: Any, target: Target = None) -> tuple[Question, Tensor]:
         """What a target means for a picture, and the uploaded picture, for methods and measures of your own.
 
-        Parameters are as for `explain`, with one target. The class of the question may still be open (`BundleModel.settle`); the
-        picture is a tensor [1, H, W, C] on the device.
+        Parameters
+        ----------
+        frame, target
+            As for `explain`, with one target.
 
-        Raises
-        ------
-        FrameError, TargetError
-            As `explain`.
+        Returns
+        -------
+        Question, tensor
+            The class of the question may still be open (`BundleModel.settle`); the picture is [1, H, W, C], on the device.
         """
         self._model.require_open()
-        asking = Asking(self._model, prepare(self.manifest, frame, color, levels))
+        asking = Asking(self._model, prepare(self.manifest, frame))
         return question_of(asking, target), asking.image

@@ -35,10 +35,15 @@ def with_tail(tail: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("tail", UNIT.values(), ids=UNIT)
 def test_a_vector_of_length_1_is_an_embedding(tmp_path: Path, frame: Any, tail: str) -> None:
-    with pytest.raises(SourceError, match=r"'y' is scaled to length 1 \(an embedding\).*head=\"none\""):
-        exported(with_tail(tail), tmp_path)
-    explainer = exported(with_tail(tail), tmp_path, head="none")
-    result = explainer.explain(frame)
+    said: list[str] = []
+    explainer = exported(with_tail(tail), tmp_path, report=said.append)
+    assert any("'y' is scaled to length 1: it is taken for an embedding" in step for step in said)
+    assert explainer.manifest.task.name == "embedding"
+    image = explainer.model.upload(frame)
+    assert abs(np.linalg.norm(explainer.model.whole(image)["scores"]) - 1) < 1e-5
+    with pytest.raises(SourceError, match=r"'y' is scaled to length 1 \(an embedding\).*task=\"value\""):
+        exported(with_tail(tail), tmp_path, task="classes", force=True)
+    result = exported(with_tail(tail), tmp_path, task="classes", head="none", force=True).explain(frame)
     assert abs(np.linalg.norm(result.scores) - 1) < 1e-5
     assert not any("taken for class scores" in note for note in result.notes)
 
@@ -63,7 +68,7 @@ def test_other_ends(tmp_path: Path, tail: str, words: str) -> None:
 def test_names_that_say_something_else(tmp_path: Path, name: str) -> None:
     model = tiny_model(tail="y = Identity(scores)")
     model.graph.node[-1].output[0] = model.graph.output[0].name = name
-    with pytest.raises(SourceError, match=r"is called '.*head=\"none\""):
+    with pytest.raises(SourceError, match=r"is called '.*task=\"value\""):
         exported(model, tmp_path)
     assert exported(model, tmp_path, head="softmax").manifest.head.words == "softmax"
 
