@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py --folder zoo-out               # goes on where it stopped; --only NAME … for some
     python benchmarks/zoo.py --folder zoo-out --write       # and write docs/models.md from what is there
+    python benchmarks/zoo.py --only timm:NAME … --add       # and add these alone to docs/models.md
 
 Each model runs in a process of its own, with random weights (seed 0). "Gradient error" compares the gradient of
 class 7's score with respect to every block, as extract.onnx computes it, with torch autograd on the exported
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,7 +42,7 @@ ghostnetv2_100 repghostnet_050 repvgg_a0 mobileone_s0 mobilenetv4_conv_small mob
 efficientnetv2_rw_t tinynet_a lcnet_050 mixnet_s fbnetc_100 hardcorenas_a rexnet_100 tresnet_m nf_regnet_b0 dm_nfnet_f0
 eca_nfnet_l0 regnetz_b16 gernet_s convnext_atto convnextv2_atto hgnet_tiny hgnetv2_b0 xception41 inception_resnet_v2
 inception_v4 dpn68 ese_vovnet19b_dw selecsls42 densenetblur121d pnasnet5large nasnetalarge starnet_s1 rdnet_tiny
-inception_next_tiny convmixer_768_32 fastvit_t8 poolformer_s12""".split()
+inception_next_tiny convmixer_768_32 fastvit_t8 poolformer_s12 edgenext_xx_small mobilevitv2_050""".split()
 
 
 def torchvision_names() -> list[str]:
@@ -304,6 +306,32 @@ def markdown(rows: list[dict[str, Any]], workers: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_rows(page: str, rows: list[dict[str, Any]]) -> str:
+    """The published page with further networks, or newly measured ones, each at the end of its table.
+
+    Networks that do not pass are left out: only --write lists them.
+    """
+    lines = page.splitlines()
+    for row in rows:
+        if row["verdict"] != "passes":
+            continue
+        lines = [line for line in lines if not re.match(rf"\| {re.escape(row['name'])}( \(\d+\))? \|", line)]
+        title = "## timm: " if row["name"].startswith("timm:") else "## torchvision: "
+        start = next(i for i, line in enumerate(lines) if line.startswith(title))
+        lines.insert(lines.index("", start + 2), _line(row))
+        lines = [
+            re.sub(r"(, \d{4}-\d\d-\d\d)(?: to [\d-]+)?\.$", rf"\1 to {row['date']}.", line) for line in lines
+        ]
+    counts = {"torchvision": 0, "timm": 0}
+    for line in lines:
+        if line.endswith("| passes |"):
+            counts["timm" if line.startswith("| timm:") else "torchvision"] += 1
+    text = "\n".join(lines) + "\n"
+    for title, count in counts.items():
+        text = re.sub(rf"(?m)^## {title}: \d+$", f"## {title}: {count}", text)
+    return re.sub(r"(?m)^\d+ networks pass", f"{sum(counts.values())} networks pass", text)
+
+
 def _line(r: dict[str, Any]) -> str:
     side = f" ({r['size']})" if r["size"] != 224 else ""
     errors = " ".join(f"{e:.0e}" for e in r["gradient_errors"])
@@ -334,6 +362,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("zoo-out"), help="where results are kept")
     parser.add_argument("--only", nargs="*", default=None, help="these models alone, anew")
     parser.add_argument("--write", action="store_true", help="write docs/models.md")
+    parser.add_argument("--add", action="store_true", help="add these models to docs/models.md")
     parser.add_argument("--workers", type=int, default=1, help="models at once; times are then longer")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -346,6 +375,7 @@ def main() -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    page = Path(__file__).parents[1] / "docs" / "models.md"
     names = torchvision_names() + [f"timm:{name}" for name in TIMM]
     wanted = names if arguments.only is None else arguments.only
     waiting = [n for n in wanted if arguments.only is not None or not file_of(arguments.folder, n).is_file()]
@@ -369,9 +399,10 @@ def main() -> None:
     if arguments.write:
         files = [file_of(arguments.folder, name) for name in names]
         rows = [json.loads(path.read_text()) for path in files if path.is_file()]
-        (Path(__file__).parents[1] / "docs" / "models.md").write_text(
-            markdown(rows, arguments.workers), encoding="utf-8"
-        )
+        page.write_text(markdown(rows, arguments.workers), encoding="utf-8")
+    elif arguments.add:
+        rows = [json.loads(file_of(arguments.folder, name).read_text()) for name in wanted]
+        page.write_text(with_rows(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,3 +59,21 @@ def test_transformers_are_refused_with_a_reason(name: str) -> None:
         "the network is a transformer: it mixes all places of the picture by self-attention (12 times"
         in row["reason"]
     )
+
+
+def test_adding_a_row_changes_nothing_else() -> None:
+    """A row that is measured again takes the place at the end of its table; counts and the last date follow."""
+    page = PAGE.read_text(encoding="utf-8")
+    row = {"name": "timm:new_net", "size": 256, "date": "2031-01-02", "parameters": 2e6, "blocks": [[8, 16, 16]],
+           "gradient_errors": [1e-9], "score_error": 1e-7, "export_seconds": 3.0, "export_gigabytes": 0.5,
+           "verdict": "passes"}  # fmt: skip
+    added = zoo.with_rows(page, [row])
+    assert zoo.with_rows(added, [row]) == added and " to 2031-01-02." in added
+    before, after = page.splitlines(), added.splitlines()
+    new = [line for line in after if line not in before]
+    assert len(after) == len(before) + 1 and len(new) == 3  # the row, its table's count, the first line
+    timm = len([line for line in before if line.startswith("| timm:")])
+    assert f"## timm: {timm + 1}" in after and any(
+        "| timm:new_net (256) | 2.0 M | 8×16 | 1e-09 |" in line for line in new
+    )
+    assert zoo.with_rows(page, [{**row, "verdict": "fails"}]) == page
