@@ -9,6 +9,7 @@ from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients import rules as rooms
 from sise_ort.exporter.gradients.engine import WITHOUT_GRADIENT
 from sise_ort.exporter.sources.quantized import REWRITES as QUANTIZED
+from sise_ort.exporter.sources.retired import RETIRED
 from sise_ort.exporter.sources.rewriting import REWRITES
 
 FILE = Path(__file__).with_name("operators.md")
@@ -38,7 +39,7 @@ def table() -> str:
         "",
         "Written by `python docs/write_operators.py` from the table of gradient rules; do not edit.",
         "",
-        "The exporter can pull gradients through these operators of opset 20. Files of opset 7 to 24 are brought to opset 20 "
+        "The exporter can pull gradients through these operators of opset 20. Files of opset 1 to 24 are brought to opset 20 "
         "first. *g* is the gradient of the output *y*, *x* the input (*a*, *b*, *A*, *B*, *C*: inputs in order). Axis 0 is the "
         "batch and stays in front. Operators between the image and the shallowest block need no rule.",
         "",
@@ -65,6 +66,10 @@ def table() -> str:
             f"- `{name}`: {paragraph(function) or 'by its definition.'}"
             for name, function in sorted(REWRITES.items())
         ),
+        "",
+        "Operators of ONNX's first releases, which it has given up or changed:",
+        "",
+        *(f"- `{name}`: {paragraph(function)}" for name, (function, _) in sorted(RETIRED.items())),
         "",
         "Operators on integers become operators on the real numbers that these stand for (ONNX's, and onnxruntime's in the domain "
         "com.microsoft). Activations that a file quantises while it runs stay real numbers:",

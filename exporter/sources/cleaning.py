@@ -6,17 +6,14 @@ import contextlib
 from dataclasses import dataclass, field
 
 import onnx
-import onnx.inliner
-import onnx.version_converter
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from sise_ort.errors import SourceError, first_line, option
+from sise_ort.errors import SourceError, option
 from sise_ort.exporter.detectors.suppression import before_suppression
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.sources.batch import keep_pictures_at_the_end, put_pictures_in_front, with_free_batch
-from sise_ort.exporter.sources.cutting import forget_dictionaries
 from sise_ort.exporter.sources.endings import Chosen, choose_output
 from sise_ort.exporter.sources.inputs import (
     PICTURES,
@@ -27,14 +24,14 @@ from sise_ort.exporter.sources.inputs import (
     read_input,
 )
 from sise_ort.exporter.sources.numbers import take_floats, to_float32
+from sise_ort.exporter.sources.opsets import IR_VERSION as IR_VERSION
+from sise_ort.exporter.sources.opsets import OPSET as OPSET
+from sise_ort.exporter.sources.opsets import rewrite_newer, to_opset
 from sise_ort.exporter.sources.quantized import as_real_numbers
-from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
 from sise_ort.exporter.sources.shapes import BATCH, infer_shapes
 from sise_ort.exporter.sources.sizes import choose_size, fitting_squares
 from sise_ort.exporter.sources.unbinding import keep_pictures_first
 
-OPSET, IR_VERSION = 20, 10
-OLDEST_OPSET, NEWEST_OPSET = 7, 24
 KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 """Domains of operators that ONNX or onnxruntime bring along."""
 
@@ -104,9 +101,9 @@ def clean(
     """
     if isinstance(source, ir.Model):
         model = source
-        _rewrite(model)
+        rewrite_newer(model)
     else:
-        model = ir.from_proto(_to_opset(source))
+        model = to_opset(source)
     ir.passes.Sequential(
         passes.RemoveInitializersFromInputsPass(),
         passes.LiftSubgraphInitializersToMainGraphPass(),
@@ -189,73 +186,8 @@ def _require_domains(model: ir.Model) -> None:
             )
 
 
-def _require_operators(proto: onnx.ModelProto, version: int) -> None:
-    functions = {(f.domain, f.name) for f in proto.functions}
-    for node in proto.graph.node:
-        if node.domain in ("", "ai.onnx") and (node.domain, node.op_type) not in functions:
-            try:
-                onnx.defs.get_schema(node.op_type, version, "")
-            except onnx.defs.SchemaError as error:
-                raise SourceError(
-                    f"operator {node.op_type} (node '{node.name or ', '.join(node.output)}') is not in ONNX's opset {version}, "
-                    "which the model says that it uses. Export it anew with opset_version=20"
-                ) from error
-
-
 def _tidy(model: ir.Model) -> ir.Model:
     """Put the pictures in front, and drop what folding left over."""
     keep_pictures_first(model.graph)
     passes.RemoveUnusedNodesPass()(model)
     return model
-
-
-def _to_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
-    versions = {o.domain: o.version for o in proto.opset_import}
-    version = versions.get("", versions.get("ai.onnx"))
-    if version is None:
-        raise SourceError(
-            "the model imports no version of the ONNX operators; it may not be a neural network"
-        )
-    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
-        raise SourceError(
-            f"the model uses opset {version}; {OLDEST_OPSET} to {NEWEST_OPSET} can be read. "
-            "Export it anew with opset_version=20."
-        )
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-    _require_operators(proto, version)
-    if needs_rewriting(proto):
-        model = ir.from_proto(proto)
-        _rewrite(model)
-        proto = ir.to_proto(model)
-    if version == OPSET:
-        return proto
-    del proto.graph.value_info[:]  # stale shapes stop the converter
-    try:
-        converted = onnx.version_converter.convert_version(proto, OPSET)
-    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
-        raise SourceError(
-            f"the model's opset {version} cannot be converted to opset {OPSET}: {first_line(error)}. "
-            "Export it anew with opset_version=20."
-        ) from error
-    forget_dictionaries(converted)
-    if version < 11:
-        _resize_as_before(converted)
-    return converted
-
-
-def _resize_as_before(proto: onnx.ModelProto) -> None:
-    """Say how Upsample and Resize found their places before opset 11: the converter leaves it out, and the default is another."""
-    for node in proto.graph.node:
-        if node.op_type == "Resize" and "coordinate_transformation_mode" not in {
-            a.name for a in node.attribute
-        }:
-            node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
-            node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
-
-
-def _rewrite(model: ir.Model) -> None:
-    try:
-        rewrite(model)
-    except ValueError as error:
-        raise SourceError(f"the model cannot be brought to opset {OPSET}: {error}") from error

@@ -23,6 +23,7 @@ from sise_ort.exporter.sources.cutting import (
 from sise_ort.exporter.sources.inputs import PICTURES, FileInput
 from sise_ort.exporter.sources.numbers import to_float32
 from sise_ort.exporter.sources.onnx_proto import read_proto
+from sise_ort.exporter.sources.opsets import OLDEST_RUN, opset_of, to_opset
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
 
@@ -142,18 +143,24 @@ class Reference:
 
 
 def _to_mend(proto: onnx.ModelProto) -> bool:
-    """Whether onnxruntime does not run a file as it is: it computes in double precision, or declares axes of length 0."""
+    """Whether onnxruntime does not run a file as it is: it is of an opset before 7, computes in double precision, or declares
+    axes of length 0."""
     kinds = [v.type.tensor_type for v in proto.graph.input]
     double = any(t.data_type == onnx.TensorProto.DOUBLE and len(t.dims) > 1 for t in proto.graph.initializer)
-    return double or any(d.HasField("dim_value") and d.dim_value == 0 for k in kinds for d in k.shape.dim)
+    return (
+        double
+        or opset_of(proto) < OLDEST_RUN
+        or any(d.HasField("dim_value") and d.dim_value == 0 for k in kinds for d in k.shape.dim)
+    )
 
 
 def _mended(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with weights of single precision, for onnxruntime has no other convolutions, and with open axes."""
+    """The model with weights of single precision, for onnxruntime has no other convolutions, of a newer opset, and with open
+    axes."""
     for value in proto.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.dim_param = f"{value.name}/{axis}"
-    model = ir.from_proto(proto)
+    model = to_opset(proto) if opset_of(proto) < OLDEST_RUN else ir.from_proto(proto)
     to_float32(model.graph)
     return ir.to_proto(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx
@@ -72,8 +72,25 @@ def rewrite(model: ir.Model) -> None:
     ValueError
         One of them is used in a way that cannot be written otherwise.
     """
+    replace_nodes(model, REWRITES, ("", "ai.onnx"))
+
+
+def replace_nodes(
+    model: ir.Model, rewrites: Mapping[str, Callable[[Ops, ir.Node], ir.Value]], domains: Collection[str]
+) -> None:
+    """Put what `rewrites` make of them in the place of operators.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Changed in place.
+    rewrites : mapping
+        A function of the operator builder and the node for each operator; it returns the node's new result.
+    domains : collection of str
+        Domains of these operators.
+    """
     graph = model.graph
-    found = [node for node in graph if node.op_type in REWRITES and node.domain in ("", "ai.onnx")]
+    found = [node for node in graph if node.op_type in rewrites and node.domain in domains]
     if not found:
         return
     floats = [
@@ -81,12 +98,10 @@ def rewrite(model: ir.Model) -> None:
     ]
     op = Ops(graph, floats[0] if floats else ir.DataType.FLOAT, prefix="rewritten")
     for node in found:
-        value = REWRITES[node.op_type](op, node)
+        value = rewrites[node.op_type](op, node)
         (old,) = node.outputs
         value.type, value.shape = old.type, old.shape
-        if old.is_graph_output():
-            graph.outputs[list(graph.outputs).index(old)] = value
-            value.name, old.name = old.name, None
-        old.replace_all_uses_with(value)
+        value.name, old.name = old.name, f"{old.name}/before"
+        ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
         graph.remove(node, safe=True)
     graph.sort()
