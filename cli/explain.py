@@ -19,6 +19,7 @@ from sise_ort.cli.options import (
     provider_option,
     untrusted_option,
 )
+from sise_ort.cli.targets import target_of, target_options
 from sise_ort.outputs import OutputFolder, to_json
 
 if TYPE_CHECKING:
@@ -41,19 +42,9 @@ if TYPE_CHECKING:
     type=click.Path(),
     help="Folder to write the results to.",
 )
+@target_options
 @click.option(
-    "--target",
-    "labels",
-    multiple=True,
-    metavar="LABEL",
-    help="Class to explain, by name; with a sigmoid head also not:LABEL (its absence) and positive (every class over 0.5). Repeatable [the top class].",
-)
-@click.option(
-    "--target-index",
-    "indices",
-    multiple=True,
-    type=click.IntRange(0),
-    help="Class to explain, by index from 0. Repeatable.",
+    "--list", "as_list", is_flag=True, help="Detector: list the detections with their numbers, explain none."
 )
 @click.option(
     "--method",
@@ -98,8 +89,8 @@ def command(
     bundle: str,
     pictures: tuple[str, ...],
     folder: str,
-    labels: tuple[str, ...],
-    indices: tuple[int, ...],
+    asked: Mapping[str, Any],
+    as_list: bool,
     method: str,
     mu: float | str | None,
     passes: int | None,
@@ -124,13 +115,15 @@ def command(
     sise-ort explain strips.sise *.png -o out --target scratch --mu 0.3 --json
     sise-ort explain strips.sise strip.png --deadline-ms 200
     sise-ort explain strips.sise strip.png --method rise --set masks=4000
+    sise-ort explain strips.sise strip.png --target crack --rather-than scratch
+    sise-ort explain parts.sise part.png --target patch --region 40,0,200,90
+    sise-ort explain detector.sise street.jpg --list
     """
     import sise_ort
     from sise_ort.cli.console import say
     from sise_ort.cli.options import method_parameters
 
-    if "positive" in labels and (len(labels) > 1 or indices):
-        raise click.UsageError("--target positive stands alone")
+    target = target_of(asked)
     given = {
         "mu": mu,
         "passes": passes,
@@ -143,9 +136,9 @@ def command(
         say(f"note: {note}")
     if deadline_ms is not None:
         explainer.warm_up()
-    target: Any = list(labels) + list(indices) or None
-    if labels == ("positive",):
-        target = "positive"
+    if as_list:
+        _list_detections(explainer, pictures, levels, as_json)
+        return
     outputs = OutputFolder(folder, pictures)
     outputs.prepare()
     run = Run(explainer, pictures, outputs, several=target is not None, as_json=as_json)
@@ -154,6 +147,35 @@ def command(
         raise click.ClickException(
             f"{run.failed} of {len(pictures)} pictures could not be explained or saved"
         )
+
+
+def _list_detections(explainer: Explainer, pictures: Sequence[str], levels: Any, as_json: bool) -> None:
+    """Print what a detector sees in each picture; one that cannot be read is reported, and the exit code is 1."""
+    from dataclasses import asdict
+
+    from sise_ort.cli.console import say
+    from sise_ort.errors import FrameError, on_command_line
+
+    failed = 0
+    for picture in pictures:
+        try:
+            found = explainer.detections(picture, levels=levels)
+        except FrameError as error:
+            failed += 1
+            say(f"{picture}: failed: {on_command_line(error)}")
+            continue
+        if not found:
+            say(f"{picture}: nothing is detected")
+        for one in found:
+            box = ", ".join(f"{value:.0f}" for value in one.box)
+            text = (
+                to_json({"source": picture, **asdict(one)})
+                if as_json
+                else (f"{picture}: {one.index}  {one.label}  {100 * one.confidence:.1f} %  ({box})")
+            )
+            click.echo(text)
+    if failed:
+        raise click.ClickException(f"{failed} of {len(pictures)} pictures could not be read")
 
 
 class Run:

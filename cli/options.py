@@ -243,6 +243,13 @@ def source_options(command: F) -> F:
                 help="Order of the network's input channels [gray for one channel, else rgb].",
             ),
             click.option(
+                "--task",
+                type=click.Choice(["auto", "classes", "segmentation", "detection", "embedding", "value"]),
+                default="auto",
+                show_default=True,
+                help="What the outputs are; auto sees it from their form, and says so.",
+            ),
+            click.option(
                 "--head",
                 type=click.Choice(["auto", "softmax", "sigmoid", "none"]),
                 default="auto",

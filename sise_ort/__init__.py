@@ -21,6 +21,7 @@ from sise_ort.errors import (
     GradientError,
     MissingDependencyError,
     NoBlocksError,
+    NotSeenError,
     OutputError,
     ParameterError,
     ProviderError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sise_ort.explanation import Explanation
     from sise_ort.runtime.explainer import Explainer
     from sise_ort.runtime.limits import Limits
+    from sise_ort.targets import Detection, LikenessTo, RatherThan, Region, Value
 
 __version__ = "0.1.0"
 
@@ -41,20 +43,26 @@ __all__ = [
     "BundleError",
     "ClosedError",
     "DatasetError",
+    "Detection",
     "Explainer",
     "Explanation",
     "ExportError",
     "FrameError",
     "GradientError",
+    "LikenessTo",
     "Limits",
     "MissingDependencyError",
     "NoBlocksError",
+    "NotSeenError",
     "OutputError",
     "ParameterError",
     "ProviderError",
+    "RatherThan",
+    "Region",
     "SiseError",
     "SourceError",
     "TargetError",
+    "Value",
     "__version__",
     "export",
     "load",
@@ -149,4 +157,8 @@ def __getattr__(name: str) -> Any:
         from sise_ort.explanation import Explanation
 
         return Explanation
+    if name in ("Detection", "LikenessTo", "RatherThan", "Region", "Value"):
+        from sise_ort import targets
+
+        return getattr(targets, name)
     raise AttributeError(f"module 'sise_ort' has no attribute '{name}'")
