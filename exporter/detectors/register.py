@@ -11,7 +11,7 @@ import onnx_ir.passes.common as passes
 from sise_ort.errors import SourceError, option
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs
 from sise_ort.exporter.detectors.ssd import FCOS, RETINANET, SSD
-from sise_ort.exporter.detectors.suppression import SUPPRESSED
+from sise_ort.exporter.detectors.suppression import SUPPRESSED, is_before_suppression
 from sise_ort.exporter.detectors.ultraface import ULTRAFACE
 from sise_ort.exporter.detectors.yolo import YOLO_V5, YOLO_V8
 from sise_ort.exporter.detectors.yolox import YOLOX
@@ -100,20 +100,25 @@ def _find(outputs: Outputs, asked: str | None) -> Candidates:
             return found
     if asked is not None:
         raise SourceError(
-            f"the outputs are not laid out as {asked}, which has {known[asked].words}. The file has {_described(outputs)}"
+            f"the outputs are not laid out as {asked}, which has {known[asked].words}. {_described(outputs)}"
         )
     raise SourceError(
-        f"the outputs are those of no detector that is known ({', '.join(known)}). The file has {_described(outputs)}. With "
-        f"{option('task', 'value')} any element of an output can be explained"
+        f"the outputs are those of no detector that is known ({', '.join(known)}). {_described(outputs)}. With "
+        f"{option('task', 'value')} any element of an output can be explained; docs/detectors.md lists the layouts"
     )
 
 
 def _described(outputs: Outputs) -> str:
     """What an error says of the outputs: names, shapes, and where columns come from."""
+    whose = (
+        "The file's NonMaxSuppression is given"
+        if any(map(is_before_suppression, outputs.values))
+        else "The file has"
+    )
     words: Sequence[str] = [
         f"'{value.name}' {value.shape}"
         + (f" ({', '.join(r.words for r in tables[0].runs[:4])})" if tables else "")
         for value, tables in zip(outputs.values, outputs.tables, strict=True)
     ]
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return "; ".join(words[:3]) + more
+    return f"{whose} {'; '.join(words[:3])}{more}"

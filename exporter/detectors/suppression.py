@@ -47,6 +47,11 @@ def before_suppression(graph: ir.Graph) -> bool:
     return True
 
 
+def is_before_suppression(value: ir.Value) -> bool:
+    """Whether an output holds the boxes of a suppression that was cut off."""
+    return _MARK in value.meta
+
+
 def _behind(values: Sequence[ir.Value]) -> list[ir.Node]:
     """The nodes that values depend on."""
     waiting, seen = [v.producer() for v in values], set[ir.Node]()
@@ -60,7 +65,7 @@ def _behind(values: Sequence[ir.Value]) -> list[ir.Node]:
 
 def _find(outputs: Outputs) -> Candidates | None:
     """Boxes [n, N, 4] and scores [n, C, N] in front of a suppression."""
-    marked = [v for v in outputs.values if _MARK in v.meta]
+    marked = [v for v in outputs.values if is_before_suppression(v)]
     if len(marked) != 1 or len(outputs.values) != 2 or marked[0].shape is None or len(marked[0].shape) != 3:
         return None
     (boxes,) = marked

@@ -78,7 +78,17 @@ def _candidates(
 
 def _constant(run: Run) -> bool:
     """Whether columns are the same for every picture: YOLOv6 writes 1 where others have objectness."""
-    return all(constant_array(origin.tensor) is not None for origin in run.origins)
+    for value in (origin.tensor for origin in run.origins):
+        node = value.producer()
+        filled = node is not None and node.op_type == "ConstantOfShape"
+        repeated = (
+            node is not None
+            and node.op_type in ("Expand", "Tile")
+            and constant_array(node.inputs[0]) is not None
+        )
+        if constant_array(value) is None and not filled and not repeated:
+            return False
+    return True
 
 
 def _shared(boxes: Sequence[Origin], scores: Sequence[Origin]) -> bool:

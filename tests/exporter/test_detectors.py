@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 import torch
 
 from sise_ort.errors import SourceError
+from sise_ort.exporter.blocks import choose_blocks, require_rules
 from sise_ort.exporter.detectors import LAYOUTS, FoundDetector, detector
+from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.cleaning import clean
 from sise_ort.exporter.sources.torch_model import from_module
@@ -28,6 +32,8 @@ CASES: dict[str, tuple[type[heads.Levels], dict[str, Any], dict[str, Any]]] = {
     "yolov5": (heads.YoloV5, {}, {"name": "yolov5"}),
     "yolov5, one Sigmoid": (heads.YoloV5, {"split": False}, {"name": "yolov5"}),
     "yolov8": (heads.YoloV8, {}, {"name": "yolov8"}),
+    "yolov8 with masks": (heads.YoloV8, {"masks": True}, {"name": "yolov8"}),
+    "yolov6": (heads.YoloV8, {"ones": True}, {"name": "yolov8"}),
     "yunet 2021": (heads.YuNet2021, {}, {"name": "yunet", "background": 0, "strides": (8, 16, 32, 64)}),
     "yunet 2023": (heads.YuNet2023, {}, {"name": "yunet", "strides": (8, 16, 32)}),
     "ultraface": (heads.UltraFace, {}, {"name": "ultraface", "background": 0}),
@@ -61,11 +67,18 @@ def expected(net: Any, x: Array) -> tuple[Array, Array]:
     return np.array([[r[0] for r in one] for one in rows]), np.array([[r[1] for r in one] for one in rows])
 
 
-def rewritten(name: str, gain: float = 1.0) -> tuple[Any, FoundDetector, ir.Model]:
+@functools.cache
+def source_of(name: str, gain: float) -> tuple[Any, ir.Model]:
+    """A head and its cleaned network, traced once for all tests; both are copied before they are changed."""
     kind, options, _ = CASES[name]
     net: Any = kind(gain=gain, **options)
-    model = exported(net, getattr(net, "outputs", ()))
-    return net, detector(model), model
+    return net, exported(net, getattr(net, "outputs", ()))
+
+
+def rewritten(name: str, gain: float = 1.0) -> tuple[Any, FoundDetector, ir.Model]:
+    net, cleaned = source_of(name, gain)
+    model = cleaned.clone()
+    return copy.deepcopy(net), detector(model), model
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -85,7 +98,7 @@ def test_layouts(name: str, rng: np.random.Generator) -> None:
     assert (
         found.has_objectness
         == layout.multiplied
-        == (name not in ("yolov8", "retinanet") and "background" not in facts)
+        == (layout.name not in ("yolov8", "retinanet") and "background" not in facts)
     )
     assert [list(v.shape.dims[1:]) for v in model.graph.outputs] == [
         list(theirs.shape[1:]),
@@ -109,8 +122,45 @@ def test_scores_of_saturated_probabilities(name: str, rng: np.random.Generator) 
     np.testing.assert_allclose(scores, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
 
 
+def logits_in_torch(net: Any, x: torch.Tensor, first: list[torch.Tensor]) -> torch.Tensor:
+    """Logits [N, C] of one picture as elements of the convolutions' outputs: the decoder is given their numbers to find them."""
+    raw = net.double().raw(x, first)
+    flat = torch.cat([c[0].reshape(-1) for level in raw for c in level])
+    numbers = iter(torch.arange(len(flat)).split([c[0].numel() for level in raw for c in level]))
+    counted = [[next(numbers).reshape(c.shape[1:]).double().numpy() for c in level] for level in raw]
+    with np.errstate(all="ignore"):  # boxes of such numbers are nonsense
+        index = np.array([row[0] for row in net.decoded(counted)])
+    return flat[torch.tensor(index).long()]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name: str, rng: np.random.Generator) -> None:
+    """Of weighted sums of all logits by the first feature maps, two questions of one picture at once, against torch in float64."""
+    net, found, model = rewritten(name)
+    graph = model.graph
+    require_rules(graph, choose_blocks(graph, places=True))
+    x = rng.normal(0, 1, (1, 3, *heads.SIZE)).astype(np.float32)
+    weights = rng.normal(0, 1, (2, found.candidates, found.classes + found.has_objectness))
+    op, scores = Ops(graph), graph.outputs[0]
+    stem = next(node.outputs[0] for node in graph if node.op_type == "Relu")
+    (gradient,) = differentiate(op, scores, op.constant(weights), [stem])
+    gradient.type = ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs[:] = [gradient]
+    graph.sort()
+    (ours,) = run(model, x)
+
+    first: list[torch.Tensor] = []
+    logits = logits_in_torch(net, torch.tensor(x).double(), first)
+    for k in range(2):
+        (theirs,) = torch.autograd.grad(
+            (logits * torch.tensor(weights[k])).sum(), first[0], retain_graph=True
+        )
+        np.testing.assert_allclose(ours[k], theirs[0], rtol=0, atol=1e-5 * float(theirs.abs().max()))
+    assert np.abs(ours[0] - ours[1]).max() > 0.1 * np.abs(ours).max()
+
+
 def test_names_that_are_asked_for() -> None:
-    model = exported(heads.YoloV8())
+    model = source_of("yolov8", 1.0)[1].clone()
     with pytest.raises(SourceError, match=r"no detector layout 'yolov11'; known are yolox, yolov5, yolov8"):
         detector(model, "yolov11")
     with pytest.raises(
@@ -181,6 +231,23 @@ def test_suppression_is_taken_off(name: str, rng: np.random.Generator) -> None:
     for mine, theirs in zip(ours, expected(net, x), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
     assert not any(node.op_type == "NonMaxSuppression" for node in model.graph)
+
+
+def test_suppression_of_candidates_that_depend_on_the_picture() -> None:
+    """What a file drops before its suppression, as torchvision's own exports do, cannot be undone."""
+    source = from_module(heads.YoloV8(), "net", heads.SIZE).model
+    op = Ops(source.graph)
+    boxes, scores = by_centres(op, source.graph.outputs[0])
+    best = op.ReduceMax(scores, [1], keepdims=0)
+    _, index = op.TopK(best, [20], axis=1, outputs=2)
+    some = op.Gather(scores, op.Reshape(index, [-1]), axis=2)
+    chosen = op.NonMaxSuppression(
+        op.Gather(boxes, op.Reshape(index, [-1]), axis=1), some, 10, op.constant(0.5), op.constant(0.2)
+    )
+    chosen.type, chosen.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([None, 3])
+    source.graph.outputs[:] = [chosen]
+    with pytest.raises(SourceError, match=r"no detector that is known .* NonMaxSuppression is given"):
+        detector(clean(source, every_output=True).model)
 
 
 # Files as found -------------------------------------------------------------------------------------

@@ -39,8 +39,11 @@ class Levels(nn.Module):
             scale = 1.5 / math.sqrt(parameter[0].numel()) if parameter.dim() > 1 else 0.2
             parameter.data = torch.randn(parameter.shape, generator=generator) * scale
 
-    def raw(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
+    def raw(self, x: torch.Tensor, first: list[torch.Tensor] | None = None) -> list[list[torch.Tensor]]:
+        """What the convolutions give, level by level; the first feature maps are added to `first`."""
         found, f = [], torch.relu(self.stem(x))
+        if first is not None:
+            first.append(f)
         for number, head in enumerate(self.heads):
             if number:
                 f = torch.relu(nn.functional.max_pool2d(f, 2) if self.pool else self.down[number - 1](f))
@@ -98,17 +101,21 @@ class YoloV5(Levels):
 
 
 class YoloV8(Levels):
-    """Detect of Ultralytics' YOLOv8: distributions over 16 distances to each side, no objectness."""
+    """Detect of Ultralytics' YOLOv8: distributions over 16 distances to each side, no objectness.
 
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__(*[(64, CLASSES)] * 3, gain=gain)
+    With `masks` five coefficients follow, as in YOLOv8-seg; with `ones` it is laid out as YOLOv6 is, whose objectness is 1.
+    """
+
+    def __init__(self, gain: float = 1.0, masks: bool = False, ones: bool = False) -> None:
+        super().__init__(*[(64, CLASSES, *([5] if masks else []))] * 3, gain=gain)
+        self.ones = ones
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raw = self.raw(x)
-        maps = torch.cat([torch.cat(parts, 1).view(x.shape[0], 64 + CLASSES, -1) for parts in raw], 2)
+        maps = torch.cat([torch.cat(parts[:2], 1).view(x.shape[0], 64 + CLASSES, -1) for parts in raw], 2)
         box, scores = maps.split((64, CLASSES), 1)
         points, strides = [], []
-        for (level, _), stride in zip(raw, (8, 16, 32), strict=True):
+        for (level, *_), stride in zip(raw, (8, 16, 32), strict=True):
             h, w = level.shape[2:]
             rows, columns = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
             points.append(torch.stack((columns, rows), -1).view(-1, 2))
@@ -120,11 +127,15 @@ class YoloV8(Levels):
         low, high = distances.chunk(2, 1)
         first, second = anchors - low, anchors + high
         decoded = torch.cat(((first + second) / 2, second - first), 1) * step
-        return torch.cat((decoded, scores.sigmoid()), 1)
+        if self.ones:
+            seen = torch.ones(x.shape[0], 1, a)
+            return torch.cat((decoded, seen, scores.sigmoid()), 1).permute(0, 2, 1)
+        rest = [torch.cat([part.flatten(2) for _, _, part in raw], 2)] if len(raw[0]) > 2 else []
+        return torch.cat((decoded, scores.sigmoid(), *rest), 1)
 
     def decoded(self, raw: list[list[Any]]) -> Rows:
         found: Rows = []
-        for (box, scores), stride in zip(raw, (8, 16, 32), strict=True):
+        for (box, scores, *_), stride in zip(raw, (8, 16, 32), strict=True):
             for (row, column, z), (_, _, s) in zip(places(box), places(scores), strict=True):
                 sides = []
                 for side in range(4):
