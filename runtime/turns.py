@@ -79,8 +79,7 @@ class Turns:
                 place.before = self._last
                 self._last = place
             while place.before is not None:
-                with place.before.held:
-                    pass
-                place.before = place.before.before
+                with place.before.held:  # it is done, or has given up
+                    place.before = place.before.before
             answer = work()
         return answer

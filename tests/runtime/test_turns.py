@@ -105,6 +105,7 @@ class Interrupted(threading.Thread):
 
         usual = sys.gettrace()
         try:
+            sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for it before it begins
             sys.settrace(trace)
             self.turns.take(work)
         except KeyboardInterrupt:
