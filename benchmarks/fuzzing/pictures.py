@@ -83,7 +83,7 @@ def kinds(place: Place) -> None:
         more = {"save_all": True, "append_images": [picture] * rng.randrange(3)} if rng.random() < 0.4 else {}
         picture.convert(mode).save(target, kind, exif=exif, **more)
         path.write_bytes(target.getvalue())
-    except (ValueError, OSError, KeyError, TypeError):
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError):
         pass  # that format has no such pictures
     return explain(place, path)
 

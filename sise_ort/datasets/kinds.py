@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,14 @@ def open_dataset(kind: str, path: str | Path, **options: Any) -> Dataset:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ParameterError(f"data sets of kind {kind} have no option '{name}'; {has}")
+    there = False
     try:
         root = Path(path)
     except TypeError as error:
         raise DatasetError(f"the data set's folder is {path!r}; it must be a path") from error
-    if not root.is_dir():
+    with suppress(OSError):  # a name that is longer than the system's
+        there = root.is_dir()
+    if not there:
         raise DatasetError(f"there is no folder '{root}'")
     try:
         dataset = reader(root, **options)

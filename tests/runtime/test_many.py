@@ -246,3 +246,9 @@ def test_maps_that_are_no_numbers() -> None:
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(FrameError, match="NaN or infinity"):
             to_heatmap(np.array([[0.0, value], [1.0, 2.0]]), (4, 4))
+
+
+@pytest.mark.parametrize("frames", [3, True, 0.5, np.int64(2), None])
+def test_what_holds_no_pictures(explainer: sise_ort.Explainer, frames: Any) -> None:
+    with pytest.raises(ParameterError, match=r"frames is .*; a sequence or generator of pictures is needed"):
+        explainer.explain_many(frames)

@@ -573,6 +573,8 @@ def test_refusals(tmp_path: Path, voc: Path) -> None:
         open_dataset("voc", voc, year=2012)
     with pytest.raises(DatasetError, match="there is no folder"):
         open_dataset("folder", tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="there is no folder"):
+        open_dataset("folder", "a" * 5000)
     with pytest.raises(DatasetError, match="no pictures in"):
         (tmp_path / "empty").mkdir()
         open_dataset("folder", tmp_path / "empty")
