@@ -22,6 +22,7 @@ from sise_ort.exporter.sources.inputs import (
     find_input,
     put_input,
     read_input,
+    require_picture,
 )
 from sise_ort.exporter.sources.numbers import take_floats, to_float32
 from sise_ort.exporter.sources.opsets import IR_VERSION as IR_VERSION
@@ -114,6 +115,7 @@ def clean(
         passes.IdentityEliminationPass()(model)
     passes.TopologicalSortPass()(model)
     graph = model.graph
+    require_picture(graph)
     chosen = Chosen() if every_output else choose_output(graph, output)
     if every_output:
         before_suppression(graph)

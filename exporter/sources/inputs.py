@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from sise_ort.errors import SourceError
+from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.ops import Ops, attribute, constant_array
 from sise_ort.exporter.sources.cutting import require_one_input
 
@@ -103,20 +104,48 @@ def find_input(graph: ir.Graph) -> ir.Value:
     SourceError
         There are several or none, or it cannot hold a picture.
     """
-    used = [v for v in graph.inputs if v.uses()]
-    listed = ", ".join(f"{v.name} {v.dtype} {v.shape}" for v in used) or "none"
-    possible = [
-        v for v in used if v.dtype in _REAL | WHOLE and (v.shape is None or len(v.shape) in (2, 3, 4))
-    ]
+    used, possible = _candidates(graph)
     pictures = [v for v in possible if v.dtype in _REAL and v.shape is not None and len(v.shape) == 4]
     if len(pictures) == 1:
         require_one_input(pictures[0], [v for v in used if v is not pictures[0]])
     if len(used) != 1 or len(possible) != 1:
-        raise SourceError(
-            f"the model must have one input that is a picture, such as [n, C, H, W] or [n, H, W, C]; it has: {listed}"
-        )
+        raise _no_picture(used)
     graph.inputs[:] = used
     return used[0]
+
+
+def require_picture(graph: ir.Graph) -> None:
+    """Refuse a network none of whose inputs can be a picture, before anything is asked about its outputs.
+
+    Raises
+    ------
+    SourceError
+    """
+    used, possible = _candidates(graph)
+    problems = []
+    for value in possible:
+        try:
+            read_input(value)
+        except SourceError as error:
+            problems.append(error)
+        else:
+            return
+    raise problems[0] if len(used) == 1 and problems else _no_picture(used)
+
+
+def _candidates(graph: ir.Graph) -> tuple[list[ir.Value], list[ir.Value]]:
+    """The inputs that are used, and those among them whose type and rank a picture may have."""
+    used = [v for v in graph.inputs if v.uses()]
+    return used, [
+        v for v in used if v.dtype in _REAL | WHOLE and (v.shape is None or len(v.shape) in (2, 3, 4))
+    ]
+
+
+def _no_picture(used: Sequence[ir.Value]) -> SourceError:
+    listed = ", ".join(f"{v.name} {v.dtype} {v.shape}" for v in used) or "none"
+    return SourceError(
+        f"the model must have one input that is a picture, such as [n, C, H, W] or [n, H, W, C]; it has: {listed}"
+    )
 
 
 def read_input(image: ir.Value) -> tuple[FileInput, int, tuple[int | None, int | None]]:
@@ -218,6 +247,12 @@ def _as_taken(
         before = weights.producer()
         weights = before.inputs[0] if before is not None and before.inputs else None
     shape = None if weights is None else weights.shape or getattr(weights.const_value, "shape", None)
+    if shape is not None and len(shape) != 4:
+        count = "1 axis" if len(shape) == 3 else f"{len(shape) - 2} axes"
+        raise SourceError(
+            f"the first convolution, {describe(node)}, slides along {count}, not over rows and columns: the input is "
+            "no picture (sound or a series with 1 axis, a volume or a film with 3)"
+        )
     axes = (0, 1, 2, 3) if axes is None else axes
     if shape is None or len(shape) != 4 or len(axes) != 4 or axes[0] not in (0, None):
         return None

@@ -17,6 +17,8 @@ from tiny import tiny_model
 import sise_ort
 from sise_ort.errors import ExportError, SourceError
 from sise_ort.exporter.export import load_network
+from sise_ort.exporter.sources.cleaning import clean
+from sise_ort.exporter.sources.onnx_file import load_onnx
 
 PLAIN: dict[str, Any] = {"normalize": "none"}
 BODY = STEM + HEAD.format("s")
@@ -293,6 +295,55 @@ def test_no_picture(tmp_path: Path, dims: Any, words: str) -> None:
     model = declared(parsed(body, params), onnx.TensorProto.FLOAT, dims)
     with pytest.raises(SourceError, match=words):
         exported(model, tmp_path, **PLAIN)
+
+
+def test_sound_is_no_picture(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 20]> g (float[1,80,300] features, float[2,n] state) => (float y, float z) {
+      c = Conv(features, w)
+      y = Relu(c)
+      z = Relu(state)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights(8, 80, 3), "w"))
+    with pytest.raises(
+        SourceError, match=r"must have one input that is a picture.*features FLOAT \[1,80,300\], state"
+    ):
+        exported(model, tmp_path, **PLAIN)  # not: name an output
+    del model.graph.input[1], model.graph.output[1], model.graph.node[2]
+    with pytest.raises(SourceError, match=r"operator Conv .* slides along 1 axis, not over rows and columns"):
+        exported(model, tmp_path, **PLAIN)
+
+
+def test_what_the_wild_files_take(shared_data: Path) -> None:
+    """The inputs of all files as found, or the true reason why there is none."""
+    taken = {
+        "cifar100edge": (3, 32, 32), "deeplab_v3_tf": (3, 257, 257), "ezkl_fr_age": (3, 64, 64), "light_shufflenet": (3, 224, 224),
+        "mesonet": (3, 256, 256), "mnist_charlie": (1, 28, 28), "mobilefacenet": (3, 112, 112), "mtcnn_pnet": (3, 48, 64),
+        "mtcnn_rnet": (3, 24, 24), "ortex_mnist": (1, 28, 28), "own_sq_dynamic": (3, 224, 224), "own_sq_qoperator": (3, 224, 224),
+        "ppocr_cls": (3, 48, 64), "road_segmentation_adas": (3, 512, 896), "seeta_eye_state": (3, 90, 90),
+        "seeta_gender_predictor": (3, 108, 108), "ultraface_rfb320": (3, 240, 320), "winml_candy_style": (3, 720, 720),
+        "winml_cifar_classifier": (3, 32, 32), "yolox_nano": (3, 416, 416), "yunet_120x160": (3, 120, 160),
+    }  # fmt: skip
+    refused = {
+        "caelatent_mnist": "no picture: its height or width is 1",
+        "sign_language": "external weights are missing",
+        "silero_vad": "must have one input that is a picture",
+    }
+    sizes = {
+        "mtcnn_pnet": (48, 64),
+        "ppocr_cls": (48, 64),
+        "seeta_eye_state": (90, 90),
+        "seeta_gender_predictor": (108, 108),
+    }
+    files = {path.stem: path for path in (shared_data / "wild").glob("*.onnx")}
+    assert set(files) == taken.keys() | refused.keys()
+    for name, path in files.items():
+        if name in refused:
+            with pytest.raises(SourceError, match=refused[name]):
+                clean(load_onnx(path).model, every_output=True)
+            continue
+        network = clean(load_onnx(path).model, input_size=sizes.get(name), every_output=True)
+        assert (network.channels, network.height, network.width) == taken[name], name
 
 
 @pytest.mark.parametrize(
