@@ -16,13 +16,12 @@ from rounding import Float64, Rounding, is_derivative
 from torch import nn
 
 import sise_ort
-from sise_ort.exporter.blocks import choose_blocks, find_blocks, require_rules
+from sise_ort.exporter.blocks import choose_blocks, find_blocks
 from sise_ort.exporter.export import load_network
 from sise_ort.exporter.gradients import RULES, differentiate
 from sise_ort.exporter.gradients.engine import Rule
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources import torch_model
-from sise_ort.exporter.sources.cleaning import clean
 
 # (channels, side) of every block at 224 × 224
 BLOCKS = {
@@ -64,37 +63,6 @@ FAMILIES = [
         for name, blocks in {**BLOCKS, **LARGE_BLOCKS}.items()
     ],
 ]
-
-
-# (channels, side) of every block of networks whose outputs have places, and the side of their input
-PLACES = {
-    "fcn_resnet50": (64, [(64, 32), (256, 16), (512, 8)]),  # the head's hidden layer; layer3 and layer4 are dilated
-    "deeplabv3_resnet50": (64, [(64, 32), (256, 16), (2048, 8)]),  # up to the pooled branch of its pyramid
-    "deeplabv3_mobilenet_v3_large": (64, [(64, 32), (72, 16), (240, 8), (960, 4)]),
-    "lraspp_mobilenet_v3_large": (64, [(64, 32), (72, 16), (240, 8), (128, 4)]),  # the head's weighted map
-    "ssdlite320_mobilenet_v3_large": (  # each further level begins with a convolution 1 × 1 to half its channels
-        320, [(64, 160), (72, 80), (240, 40), (672, 20), (256, 10), (128, 5), (128, 3), (256, 2)]
-    ),
-    "retinanet_resnet50_fpn": (
-        256, [(64, 128), (256, 64), (512, 32), (1024, 16), (256, 8), (256, 4), (256, 2)]  # P5, P6, its head's tower on P7
-    ),
-}  # fmt: skip
-
-
-class Places(nn.Module):
-    """A segmentation's class scores, or a detector's for every anchor, before anything is suppressed."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        models = torch_model.torchvision_package().models
-        family = models.detection if name.startswith(("ssd", "retina")) else models.segmentation
-        self.net = getattr(family, name)(weights=None, weights_backbone=None, num_classes=4).eval()
-
-    def forward(self, x: torch.Tensor) -> Any:
-        if not hasattr(self.net, "head"):
-            return self.net(x)["out"]
-        found = self.net.head(list(self.net.backbone(x).values()))
-        return found["cls_logits"], found["bbox_regression"]
 
 
 def net_of(name: str) -> nn.Module:
@@ -235,23 +203,6 @@ def test_googlenet_with_its_input_transform(tmp_path: Path) -> None:
     )
     graph = load_network(net.eval(), input_size=224).clean.model.graph
     assert [(c.channels, c.height) for c in find_blocks(graph)] == BLOCKS["googlenet"]
-
-
-@pytest.mark.parametrize(
-    ("name", "side", "blocks"),
-    [
-        pytest.param(name, *found, id=name, marks=() if name.startswith("lraspp") else pytest.mark.slow)
-        for name, found in PLACES.items()
-    ],
-)
-def test_networks_whose_outputs_have_places(name: str, side: int, blocks: list[tuple[int, int]]) -> None:
-    model = torch_model.from_module(Places(name).eval(), name, (side, side)).model
-    assert isinstance(model, ir.Model)
-    graph = clean(model, output=model.graph.outputs[0].name).model.graph
-    found = find_blocks(graph, places=True)
-    assert [(c.channels, c.height) for c in found] == blocks
-    assert all(c.height == c.width for c in found)
-    require_rules(graph, found)
 
 
 class Odd(nn.Module):
