@@ -14,7 +14,8 @@ def detection_seed(
     """Gradient, but for a positive factor, of the best candidate's confidence at the scores.
 
     At the candidate with the highest confidence it is (1 - σ(d)) ∂d/∂z, with σ(d) the class's confidence (`margin`), and
-    (1 - σ(z_o)) at its objectness z_o where the head has one. With contrast 0 it is the gradient of z_c + z_o.
+    (1 - σ(z_o)) at its objectness z_o where the head has one. With contrast 0 it is the gradient of z_c + z_o at the candidate
+    where that is highest.
 
     Parameters
     ----------
@@ -40,13 +41,14 @@ def detection_seed(
     is_class = is_index(op, asked, classes, [1, -1])
     own, there = _parts(op, scores, classes, objectness)
     d, direction = margin(op, own, is_class, 2, softmax)
-    trust = log_sigmoid(op, d)
+    trust, score = log_sigmoid(op, d), op.ReduceSum(op.Where(is_class, own, 0.0), [2], keepdims=1)
     if there is not None:
-        trust = op.Add(trust, log_sigmoid(op, there))
-    counted = op.Greater(op.Unsqueeze(candidates, op.constant([2])), 0.0)
-    best = op.ArgMax(op.Where(counted, trust, LEAST), axis=1, keepdims=0)
-    at = op.Cast(is_index(op, op.Reshape(best, op.constant([-1])), number, [-1, 1]), to=op.dtype)
+        trust, score = op.Add(trust, log_sigmoid(op, there)), op.Add(score, there)
     of_confidence = op.Greater(contrast, 0.0)
+    counted = op.Greater(op.Unsqueeze(candidates, op.constant([2])), 0.0)
+    ranked = op.Where(counted, op.Where(of_confidence, trust, score), LEAST)
+    best = op.ArgMax(ranked, axis=1, keepdims=0)
+    at = op.Cast(is_index(op, op.Reshape(best, op.constant([-1])), number, [-1, 1]), to=op.dtype)
     plain = op.Mul(at, op.Cast(is_class, to=op.dtype))
     full = op.Mul(op.Mul(at, op.Sigmoid(op.Neg(d))), direction)
     if there is None:  # one candidate and one factor: only the direction counts

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sise_ort.formulas.ops import Ops, V
+from sise_ort.formulas.scaling import TINY
 
 NO_OTHER, RUNNER_UP = -1, -2
 """In place of the index of another class: none, and the class with the highest score of the others."""
@@ -123,5 +124,9 @@ def margin(op: Ops[V], scores: V, is_class: V, axis: int, softmax: bool) -> tupl
 
 
 def log_sigmoid(op: Ops[V], d: V) -> V:
-    """log σ(d), to full precision on both sides."""
-    return op.Sub(op.Min(d, 0.0), op.Log(op.Add(op.Exp(op.Neg(op.Abs(d))), 1.0)))
+    """log σ(d), to full precision on both sides: -exp(-d) where σ(d) is 1, so that one certain class is surer than another."""
+    e = op.Exp(op.Neg(op.Abs(d)))
+    total = op.Add(e, 1.0)
+    more = op.Sub(total, 1.0)  # what is left of e in the sum; with it log(1 + e) loses nothing (Kahan)
+    exact = op.Div(op.Mul(op.Log(total), e), op.Max(more, TINY))
+    return op.Sub(op.Min(d, 0.0), op.Where(op.Greater(more, 0.0), exact, e))

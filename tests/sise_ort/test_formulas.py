@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from sise_ort.exporter.ops import Ops
 from sise_ort.formulas import (
     confidence,
+    detection,
     fusion,
+    likeness,
     masks,
     otsu,
+    region,
     resampling,
     scaling,
     seed,
@@ -72,6 +75,20 @@ def unit(rng: np.random.Generator, *shape: int) -> Array:
     return maps
 
 
+def region_weights(rng: np.random.Generator, *shape: int) -> Array:
+    """Weights of places, some of them 0."""
+    found = rng.random(shape) * (rng.random(shape) < 0.6)
+    found[:, 0, 0] = 1
+    return np.asarray((found / found.sum((1, 2), keepdims=True)).astype(np.float32).astype(np.float64))
+
+
+def counted(rng: np.random.Generator) -> Array:
+    """Which of six candidates count, for three questions."""
+    found = (rng.random((3, 6)) < 0.5).astype(np.float64)
+    found[:, 3] = 1
+    return found
+
+
 def _fuse(op: Any, *blocks: Any) -> Any:
     half = len(blocks) // 2
     return fusion.fuse(op, list(zip(blocks[:half], blocks[half:], strict=True)))
@@ -120,6 +137,66 @@ CASES: dict[str, tuple[Formula, Callable[[np.random.Generator], list[Array]], fl
         lambda r: [3 * numbers(r, 1, 5), np.array([2, -1, 0, 1]), np.array([-1, -1, 3, -2]), np.array(1.0)],
         16,
     ),
+    "is_index": (lambda op, i: seed.is_index(op, i, 5, [-1, 1]), lambda r: [np.array([3, 0, -1])], 0),
+    "log_sigmoid": (
+        seed.log_sigmoid, lambda r: [np.concatenate([20 * numbers(r, 30), [0, 1e-3, -1e-3, 60, -60]])], 8,
+    ),
+    "margin": (
+        lambda op, z, c: seed.margin(op, z, seed.is_index(op, c, 5, [-1, 1]), 1, True),
+        lambda r: [4 * numbers(r, 1, 5, 6), np.array([2, 0, 4])],
+        16,
+    ),
+    "margin of a sigmoid": (
+        lambda op, z, c: seed.margin(op, z, seed.is_index(op, c, 5, [-1, 1]), 1, False),
+        lambda r: [4 * numbers(r, 1, 5, 6), np.array([2, 0, 4])],
+        1,
+    ),
+    **{
+        f"region_seed {kind} {contrast}": (
+            lambda op, z, c, w, k, kind=kind: region.region_seed(op, z, c, w, k, kind, 5),
+            lambda r, contrast=contrast: [
+                3 * numbers(r, 1, 5, 3, 4), np.array([2, 0]), region_weights(r, 2, 3, 4), np.array(contrast)
+            ],
+            64,
+        )
+        for kind in ("softmax", "sigmoid", "none")
+        for contrast in (0.0, 1.0)
+    },
+    **{
+        f"region_values {kind}": (
+            lambda op, z, c, w, kind=kind: region.region_values(op, z, c, w, kind),
+            lambda r: [3 * numbers(r, 4, 5, 3, 4), np.array([2, 0]), region_weights(r, 2, 3, 4)],
+            32,
+        )
+        for kind in ("softmax", "sigmoid", "none")
+    },
+    **{
+        f"detection_seed {softmax} {there} {contrast}": (
+            lambda op, z, c, w, k, softmax=softmax, there=there: detection.detection_seed(
+                op, z, c, w, k, (6, 5, there), softmax
+            ),
+            lambda r, there=there, contrast=contrast: [
+                3 * numbers(r, 1, 6, 5 + there), np.array([2, 0, 4]), counted(r), np.array(contrast)
+            ],
+            32,
+        )
+        for softmax in (False, True)
+        for there in (False, True)
+        for contrast in (0.0, 1.0)
+    },
+    **{
+        f"detection_values {softmax} {there}": (
+            lambda op, z, c, w, softmax=softmax, there=there: detection.detection_values(
+                op, z, c, w, (6, 5, there), softmax
+            ),
+            lambda r, there=there: [3 * numbers(r, 4, 6, 5 + there), np.array([2, 0, 4]), counted(r)],
+            16,
+        )
+        for softmax in (False, True)
+        for there in (False, True)
+    },
+    "likeness_seed": (likeness.likeness_seed, lambda r: [numbers(r, 1, 7), 3 * numbers(r, 3, 7)], 16),
+    "likeness_values": (likeness.likeness_values, lambda r: [numbers(r, 4, 7), 3 * numbers(r, 3, 7)], 16),
     "pooled_gradients": (selection.pooled_gradients, lambda r: [numbers(r, 2, 3, 5, 6)], 30),
     "spans": (selection.spans, lambda r: [numbers(r, 1, 4, 5, 6) * np.array([1, 0, 2, 3.0]).reshape(1, 4, 1, 1)], 4),
     "is_selected": (
@@ -171,7 +248,9 @@ def test_numpy_evaluation_is_strict_about_types() -> None:
 
 
 def test_every_formula_has_a_case() -> None:
-    rooms = (confidence, fusion, masks, otsu, resampling, scaling, seed, selection, sketch, weights)
+    rooms = (
+        confidence, detection, fusion, likeness, masks, otsu, region, resampling, scaling, seed, selection, sketch, weights,
+    )  # fmt: skip
     formulas = {
         name
         for room in rooms
