@@ -48,7 +48,7 @@ from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.tasks import FoundTask, cut_detector, cut_task, may_detect
-from sise_ort.exporter.verify import compare
+from sise_ort.exporter.verify import compare, compare_uncut
 from sise_ort.exporter.writing import (
     folder_in_the_making,
     move_into_place,
@@ -68,6 +68,8 @@ class Network:
     source: Source
     clean: CleanNetwork
     found: FoundTask
+    uncut: ir.Model | None = None
+    """Where the outputs were rewritten into others: the network with those of the file."""
 
     @property
     def graph(self) -> ir.Graph:
@@ -76,6 +78,11 @@ class Network:
     def reference(self, inputs: NDArray[np.float32]) -> NDArray[Any]:
         """The source's own output [n, …] for network inputs [n, C, H, W]."""
         return self.source.reference(inputs, self.clean.file_input)
+
+    def reference_at(self, tensor: str, inputs: NDArray[np.float32]) -> NDArray[Any]:
+        """A tensor [n, …] of the source's file for network inputs [n, C, H, W]."""
+        assert self.source.reference_at is not None
+        return self.source.reference_at(tensor)(inputs, self.clean.file_input)
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,8 @@ def _detector(loaded: Source, size: tuple[int, int] | None) -> Network:
     """The network with the outputs of a detector; a copy, so that it can still be read in another way."""
     model = loaded.model.clone() if isinstance(loaded.model, ir.Model) else loaded.model
     network = clean(model, input_size=size, default_size=loaded.size, every_output=True)
-    return Network(loaded, network, cut_detector(network.model))
+    uncut = network.model.clone()
+    return Network(loaded, network, cut_detector(network.model), uncut)
 
 
 def list_layers(
@@ -248,6 +256,8 @@ def export_bundle(
             compare(
                 written, network.reference, network.found.restore, quantised, network.clean.rounds_otherwise
             )
+            if network.uncut is not None and network.source.reference_at is not None:
+                compare_uncut(network.uncut, network.reference_at, written.manifest)
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
             written = lower(written, asked.lowered)

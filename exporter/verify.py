@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sise_ort.bundle import Bundle, InputSpec
+from sise_ort.bundle import Bundle, InputSpec, Manifest
 from sise_ort.errors import ExportError
 from sise_ort.exporter.tasks import Restore
 from sise_ort.runtime.model import BundleModel
-from sise_ort.runtime.providers import Tensor
+from sise_ort.runtime.providers import Tensor, open_foreign
 from sise_ort.runtime.reading import example
 
 TOLERANCE = {"float16": 2e-2}
@@ -54,10 +55,7 @@ def compare(
         More than 1e-3 of the largest output apart (2e-2 for half precision), or not finite.
     """
     manifest = bundle.manifest
-    spec, facts = manifest.input, manifest.preprocessing
-    frames = np.stack(waves(spec))
-    ordered = frames[..., ::-1] if facts.color == "bgr" else frames
-    inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2).astype(np.float32)
+    frames, inputs = _frames_and_inputs(manifest)
     model = BundleModel(bundle, "cpu", batch_size=2)
     images = [model.upload(frame) for frame in frames]
     found = model.predict(np.concatenate([model.network_input(image) for image in images]))
@@ -67,7 +65,7 @@ def compare(
     if restore is None:
         theirs = ours = np.zeros((2, 1))
     else:
-        theirs = reference(np.ascontiguousarray(inputs))
+        theirs = reference(inputs)
         tolerance = QUANTISED if rounds_otherwise else TOLERANCE.get(str(theirs.dtype), DEFAULT_TOLERANCE)
         theirs = theirs.reshape(len(frames), -1).astype(np.float64)
         ours = restore(found).reshape(len(frames), -1).astype(np.float64)
@@ -91,6 +89,49 @@ def compare(
             )
         )
     return worst
+
+
+def compare_uncut(
+    model: ir.Model, reference_at: Callable[[str, NDArray[np.float32]], NDArray[Any]], manifest: Manifest
+) -> None:
+    """Run two frames through a cleaned network with the outputs of its file, and through the file.
+
+    Parameters
+    ----------
+    model : ir.Model
+        With its outputs as in the file.
+    reference_at : callable
+        The name of a tensor, and network inputs [n, C, H, W], to the file's own values.
+    manifest : Manifest
+        For the frames.
+
+    Raises
+    ------
+    ExportError
+        An output is more than 1e-3 of its largest value apart, or not finite.
+    """
+    _, inputs = _frames_and_inputs(manifest)
+    session = open_foreign(ir.to_proto(model).SerializeToString())
+    names = [value.name or "" for value in model.graph.outputs]
+    for row in inputs[:, None]:
+        found, _ = session.run({"x": row}, fetch=names)
+        for name in names:
+            theirs = reference_at(name, row).astype(np.float64)
+            ours = found[name].ravel()[: theirs.size]  # of boxes of all pictures the source gives the first
+            apart = _difference(ours.astype(np.float64), theirs.ravel())
+            if not apart <= DEFAULT_TOLERANCE:
+                raise ExportError(
+                    f"the network's output '{name}' differs from the source model's by {apart:.2e} of its size, more than "
+                    f"{DEFAULT_TOLERANCE:.0e}. Please report this model"
+                )
+
+
+def _frames_and_inputs(manifest: Manifest) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Two frames [2, H, W, C], and what the network gets of them, [2, C, H, W]."""
+    facts, frames = manifest.preprocessing, np.stack(waves(manifest.input))
+    ordered = frames[..., ::-1] if facts.color == "bgr" else frames
+    inputs = ((ordered - np.array(facts.mean)) / np.array(facts.std)).transpose(0, 3, 1, 2)
+    return frames, np.ascontiguousarray(inputs, np.float32)
 
 
 def _inside(model: BundleModel, images: Sequence[Tensor]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
