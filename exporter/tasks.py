@@ -114,12 +114,14 @@ def cut_detector(model: ir.Model) -> FoundTask:
 
 
 def may_detect(model: onnx.ModelProto | ir.Model) -> bool:
-    """Whether a model's outputs could be those of a detector: several, or one table of three axes or more."""
+    """Whether a model's outputs could be those of a detector: several, a table of three axes, or what a suppression chose."""
     if isinstance(model, onnx.ModelProto):
         ranks = [len(v.type.tensor_type.shape.dim) for v in model.graph.output]
     else:
         ranks = [len(v.shape) if v.shape is not None else 0 for v in model.graph.outputs]
-    return len(ranks) > 1 or any(rank == 3 for rank in ranks)
+    nodes = model.graph.node if isinstance(model, onnx.ModelProto) else model.graph
+    suppressed = any(node.op_type == "NonMaxSuppression" for node in nodes)
+    return len(ranks) > 1 or any(rank == 3 for rank in ranks) or suppressed
 
 
 def _decide(graph: ir.Graph, head: str) -> tuple[str, tuple[str, ...]]:

@@ -56,6 +56,37 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """The writer of some columns of tables before their activations, one table below the other.
+
+    Attributes
+    ----------
+    tables : tuple of Table
+    start, stop : int
+    """
+
+    tables: tuple[Table, ...]
+    start: int
+    stop: int
+
+    def __call__(self, op: Ops) -> ir.Value:
+        return self._joined(op, [t.take(op, self.start, self.stop) for t in self.tables])
+
+    def given(self, op: Ops) -> ir.Value:
+        """The same columns as the file gives them, after their activations."""
+        return self._joined(op, [t.given(op, self.start, self.stop) for t in self.tables])
+
+    @property
+    def activation(self) -> str:
+        """The activation that was taken off, "" for none."""
+        found = {o.activation for t in self.tables for o in t.origins(self.start, self.stop)}
+        return found.pop() if len(found) == 1 else "?"
+
+    def _joined(self, op: Ops, parts: list[ir.Value]) -> ir.Value:
+        return parts[0] if len(parts) == 1 else op.Concat(*parts, axis=1)
+
+
+@dataclass(frozen=True)
 class Candidates:
     """A detector's candidates as a layout found them.
 
@@ -76,9 +107,9 @@ class Candidates:
     layout: Layout
     classes: int
     count: int
-    scores: Write = field(repr=False)
+    scores: Taken = field(repr=False)
     boxes: Write = field(repr=False)
-    objectness: Write | None = field(default=None, repr=False)
+    objectness: Taken | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +135,6 @@ def names(origins: Sequence[Origin]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(origin.tensor.name or "" for origin in deepest(origins)))
 
 
-def taken(table: Table, start: int, stop: int) -> Write:
-    """The writer of some columns before their activations."""
-    return lambda op: table.take(op, start, stop)
+def taken(table: Table, start: int, stop: int) -> Taken:
+    """The writer of some columns of one table before their activations."""
+    return Taken((table,), start, stop)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from sise_ort.errors import SourceError, option
+from sise_ort.exporter.detectors.checking import require_same
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs
 from sise_ort.exporter.detectors.ssd import FCOS, RETINANET, SSD
 from sise_ort.exporter.detectors.suppression import SUPPRESSED, is_before_suppression
@@ -68,11 +69,13 @@ def detector(model: ir.Model, asked: str | None = None) -> FoundDetector:
     Raises
     ------
     SourceError
-        The outputs are laid out in no way that is known, or not in the one that was asked for; says what was found.
+        The outputs are laid out in no way that is known, or not in the one that was asked for; says what was found. Or what
+        was taken before the activation is not what the file gives after it.
     """
     graph = model.graph
     outputs = Outputs.of(graph)
     found = _find(outputs, asked)
+    require_same(graph, found)
     op = Ops(graph, prefix="detector")
     scores, boxes = found.scores(op), found.boxes(op)
     if found.objectness is not None:

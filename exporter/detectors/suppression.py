@@ -8,12 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from sise_ort.errors import SourceError
+from sise_ort.exporter.detectors.checking import run_once
 from sise_ort.exporter.detectors.columns import Origin
 from sise_ort.exporter.detectors.decoding import corners_of_centred, scaled_corners
 from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, Write, names, taken
 from sise_ort.exporter.detectors.table import Table, tables_of
-from sise_ort.exporter.ops import Ops, attribute, static_shape
-from sise_ort.runtime.providers import open_foreign
+from sise_ort.exporter.ops import Ops, attribute
 from sise_ort.tasks.layouts import Layout
 
 _MARK = "sise_ort.suppression"
@@ -77,7 +77,7 @@ def _find(outputs: Outputs) -> Candidates | None:
         return None
     (logits, start, stop), objectness, background = read
     form = boxes.meta[_MARK]
-    order, shares = _measured(outputs, boxes, form == "centres")
+    order, shares = _measured(boxes, form == "centres")
     table = Table(boxes, 2, count, 4)
     layout = Layout(
         name=SUPPRESSED.name,
@@ -142,7 +142,7 @@ def _product(table: Table, origin: Origin) -> tuple[Columns, Table, None] | None
     return None
 
 
-def _measured(outputs: Outputs, boxes: ir.Value, centred: bool) -> tuple[str, bool]:
+def _measured(boxes: ir.Value, centred: bool) -> tuple[str, bool]:
     """Whether boxes name x or y first, and whether they are shares of the picture, from those of a blank picture.
 
     ONNX wants y first in corners, but suppression works the same with x first, and many files have it so. Candidates run along
@@ -150,12 +150,7 @@ def _measured(outputs: Outputs, boxes: ir.Value, centred: bool) -> tuple[str, bo
     """
     graph = boxes.graph
     assert isinstance(graph, ir.Graph)
-    image = graph.inputs[0]
-    batch, channels = static_shape(image)[:2]
-    blank = np.zeros((batch or 1, channels or 3, outputs.height, outputs.width), np.float32)
-    session = open_foreign(ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString())
-    fetched, _ = session.run({str(image.name): blank}, fetch=[str(boxes.name)])
-    corners = fetched[str(boxes.name)][0].astype(np.float64)
+    corners = run_once(graph, [boxes])[0][0]
     shares = bool(np.abs(corners).max() < _SHARES)
     if centred:
         return "x, y", shares

@@ -93,12 +93,18 @@ class Table:
 
     def take(self, op: Ops, start: int, stop: int) -> ir.Value:
         """Columns before their activations, as [n, rows, stop - start]."""
-        found = Walk(op).take(self.value, (self.axis, start, stop))
+        return self._arranged(op, Walk(op).take(self.value, (self.axis, start, stop)), stop - start)
+
+    def given(self, op: Ops, start: int, stop: int) -> ir.Value:
+        """Columns as the file gives them, after their activations, as [n, rows, stop - start]."""
+        return self._arranged(op, op.Slice(self.value, [start], [stop], [self.axis]), stop - start)
+
+    def _arranged(self, op: Ops, found: ir.Value, columns: int) -> ir.Value:
         assert self.value.shape is not None
         rank = len(self.value.shape)
         if self.axis != rank - 1:
             found = op.Transpose(found, perm=[*(i for i in range(rank) if i != self.axis), self.axis])
-        return found if rank == 3 else op.Reshape(found, [-1, self.rows, stop - start])
+        return found if rank == 3 else op.Reshape(found, [-1, self.rows, columns])
 
 
 def tables_of(value: ir.Value) -> Iterator[Table]:

@@ -12,10 +12,9 @@ from sise_ort.exporter.detectors.decoding import (
     levels_of,
     strides_of,
 )
-from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, Write, names, taken
+from sise_ort.exporter.detectors.layout import Candidates, DetectorLayout, Outputs, Taken, names, taken
 from sise_ort.exporter.detectors.table import Table
 from sise_ort.exporter.detectors.ultraface import SIDES, STRIDES, VARIANCES
-from sise_ort.exporter.ops import Ops
 from sise_ort.tasks.layouts import Layout
 
 
@@ -96,24 +95,15 @@ def _read_2023(outputs: Outputs) -> Candidates | None:
         decoder="centre (xy + place) · stride, size exp(wh) · stride",
         strides=tuple(map(float, strides)),
     )
-    write = _joined(boxes)
+    write = Taken(tuple(boxes), 0, 4)
     return Candidates(
         layout,
         1,
         len(places),
-        _joined(classes),
+        Taken(tuple(classes), 0, 1),
         lambda op: corners_on_grid(op, write(op), places, step),
-        _joined(seen),
+        Taken(tuple(seen), 0, 1),
     )
-
-
-def _joined(tables: list[Table]) -> Write:
-    """The writer of all columns of several tables, one below the other."""
-
-    def write(op: Ops):  # type: ignore[no-untyped-def]
-        return op.Concat(*(t.take(op, 0, t.columns) for t in tables), axis=1)
-
-    return write
 
 
 YUNET = DetectorLayout(

@@ -19,6 +19,7 @@ import torch
 from sise_ort.errors import SourceError
 from sise_ort.exporter.blocks import choose_blocks, require_rules
 from sise_ort.exporter.detectors import LAYOUTS, FoundDetector, detector
+from sise_ort.exporter.detectors.table import Table
 from sise_ort.exporter.gradients import differentiate
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.cleaning import clean
@@ -157,6 +158,24 @@ def test_gradients(name: str, rng: np.random.Generator) -> None:
         )
         np.testing.assert_allclose(ours[k], theirs[0], rtol=0, atol=1e-5 * float(theirs.abs().max()))
     assert np.abs(ours[0] - ours[1]).max() > 0.1 * np.abs(ours).max()
+
+
+def test_scores_are_compared_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns that were followed wrongly are found before a bundle is written."""
+    model = source_of("yolov5", 1.0)[1].clone()
+    take = Table.take
+    monkeypatch.setattr(
+        Table, "take", lambda table, op, start, stop: op.Mul(take(table, op, start, stop), 1.1)
+    )
+    with pytest.raises(SourceError, match=r"before their sigmoid do not give what the file gives: .* apart"):
+        detector(model)
+
+
+def test_logarithms_of_a_softmax() -> None:
+    model = source_of("ultraface", 1.0)[1].clone()
+    (node,) = [n for n in model.graph if n.op_type == "Softmax" and n.outputs[0].is_graph_output()]
+    node.op_type = "LogSoftmax"
+    assert detector(model).layout.activation == "softmax"
 
 
 def test_names_that_are_asked_for() -> None:
