@@ -43,9 +43,12 @@ def conv_transpose(op: Ops, node: ir.Node, g: ir.Value) -> Gradient:
             if long is None or short is None:
                 raise ValueError(f"auto_pad and output_shape need a fixed spatial size; {FIXED_SIZE}")
             total = strides[i] * (long - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - short
-            if total % 2 or total < 0:
-                raise ValueError("auto_pad or output_shape that pads unevenly is not covered")
-            pads[i] = pads[i + len(kernel)] = total // 2
+            if total <= -strides[i]:
+                raise ValueError("an output_shape that adds more than a stride is not covered")
+            total = max(total, 0)  # rows that output_shape adds depend on no input
+            upper = attribute(node, "auto_pad", "NOTSET") == "SAME_UPPER"
+            pads[i] = total // 2 if upper else total - total // 2
+            pads[i + len(kernel)] = total - pads[i]
     return op.Conv(
         g,
         weights,
