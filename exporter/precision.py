@@ -20,14 +20,18 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Bundle
 from sise_ort.datasets import open_dataset
-from sise_ort.errors import ExportError, FrameError, ParameterError, option
+from sise_ort.errors import ExportError, FrameError, ParameterError, TargetError, option
 from sise_ort.exporter.options import Lowered
 from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import waves
 from sise_ort.exporter.writing import write_manifest
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
+from sise_ort.readouts import Question
 from sise_ort.runtime.explainer import Explainer
+from sise_ort.runtime.methods import Sise
+from sise_ort.runtime.methods.method import Call
+from sise_ort.runtime.reading import example
 
 CALIBRATED = 64
 """Pictures that the ranges of activations are taken from, each whole and through a mask of every block."""
@@ -87,7 +91,8 @@ def lower(bundle: Bundle, options: Lowered) -> Bundle:
     folder = bundle.folder
     explainer = Explainer(folder, "cpu")
     frames, source = _frames(explainer, calibration)
-    before = [_heatmap(explainer, frame) for frame in frames[:COMPARED]]
+    asked = [(frame, _question(explainer, frame)) for frame in frames[:COMPARED]]
+    before = [_heatmap(explainer, *one) for one in asked]
     path = folder / "predict.onnx"
     with translated(f"the network cannot be converted to {precision}"):
         if precision == "fp16":
@@ -97,9 +102,7 @@ def lower(bundle: Bundle, options: Lowered) -> Bundle:
     del explainer
     lowered = write_manifest(folder, msgspec.structs.replace(bundle.manifest, precision=precision), bundle)
     after = Explainer(folder, "cpu")
-    found = [
-        correlation(_heatmap(after, frame), b) for frame, b in zip(frames[:COMPARED], before, strict=True)
-    ]
+    found = [correlation(_heatmap(after, *one), own) for one, own in zip(asked, before, strict=True)]
     comparison = Comparison(float(np.mean(found)), float(np.min(found)), len(found), source)
     if not comparison.mean >= least:
         raise ExportError(
@@ -133,8 +136,17 @@ def _frames(explainer: Explainer, calibration: str | Path | None) -> tuple[list[
     return frames, Path(calibration).name + (f", where {unread} cannot be read" if unread else "")
 
 
-def _heatmap(explainer: Explainer, frame: NDArray[Any]) -> NDArray[np.float32]:
-    return explainer.explain(frame, mu=COMPARED_MU).heatmap
+def _question(explainer: Explainer, frame: NDArray[Any]) -> Question:
+    """What is explained of a frame where nobody says it, and where that is nothing, a question that can always be asked."""
+    try:
+        return explainer.ask(frame)[0]
+    except TargetError:
+        return example(explainer.manifest)
+
+
+def _heatmap(explainer: Explainer, frame: NDArray[Any], question: Question) -> NDArray[np.float32]:
+    model = explainer.model
+    return Sise(COMPARED_MU).explain(model, model.upload(frame), [question], Call()).answers[0].heatmap
 
 
 def _inputs(explainer: Explainer, frames: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
@@ -143,7 +155,7 @@ def _inputs(explainer: Explainer, frames: Sequence[NDArray[Any]]) -> Iterator[ND
     for frame in frames:
         image = model.upload(frame)
         yield model.network_input(image)
-        extracted = model.extract(image, [-1], 1.0)
+        extracted = model.extract(image, [_question(explainer, frame)], explainer.manifest.contrast)
         for maps, alpha, spans in zip(
             extracted.features, extracted.pooled_gradients, extracted.spans, strict=True
         ):

@@ -25,6 +25,7 @@ from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
+from sise_ort.runtime.reading import example
 from sise_ort.runtime.results import explanations, loading_notes
 from sise_ort.targets import Target
 
@@ -214,11 +215,12 @@ class Explainer:
         method : str or Method
             As for `explain`.
         """
-        spec = self.manifest.input
+        spec, asked = self.manifest.input, [example(self.manifest)]
         frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, spec.channels))
         rehearsal = method_of(method, {}).rehearsal(self._model)
+        rehearsal.require(self.manifest, asked)
         for _ in range(3):
-            self.explain(frame.astype(spec.frame_dtype), method=rehearsal)
+            rehearsal.timed(self._model, self._model.upload(frame.astype(spec.frame_dtype)), asked, Call())
 
     def explain_many(
         self,
@@ -344,10 +346,8 @@ class Explainer:
 
         Raises
         ------
-        FrameError
-            The frame cannot be read.
-        TargetError
-            The bundle is no detector.
+        FrameError, TargetError
+            The frame cannot be read; the bundle is no detector.
         """
         self._model.require_open()
         return detections(Asking(self._model, prepare(self.manifest, frame, color, levels)))
