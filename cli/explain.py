@@ -155,6 +155,7 @@ def _list_detections(explainer: Explainer, pictures: Sequence[str], levels: Any,
 
     from sise_ort.cli.console import say
     from sise_ort.errors import FrameError, on_command_line
+    from sise_ort.targets import place_in_words
 
     failed = 0
     for picture in pictures:
@@ -167,11 +168,12 @@ def _list_detections(explainer: Explainer, pictures: Sequence[str], levels: Any,
         if not found:
             say(f"{picture}: nothing is detected")
         for one in found:
-            box = ", ".join(f"{value:.0f}" for value in one.box)
             text = (
                 to_json({"source": picture, **asdict(one)})
                 if as_json
-                else (f"{picture}: {one.index}  {one.label}  {100 * one.confidence:.1f} %  ({box})")
+                else (
+                    f"{picture}: {one.index}  {one.label}  {100 * one.confidence:.1f} %  ({place_in_words(one.box)})"
+                )
             )
             click.echo(text)
     if failed:

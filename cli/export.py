@@ -90,16 +90,23 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     sise-ort export mynet.models:build --weights best.pth --input-size 256x1600 --color gray --mean 128 --std 64
     """
     from sise_ort.cli.console import say
+    from sise_ort.errors import SiseError, on_command_line
     from sise_ort.exporter import export_bundle
 
-    manifest = export_bundle(
-        source, bundle, report=lambda step: say(step if step.startswith("note:") else f"{step} …"), **options
-    )
+    def report(step: str) -> None:
+        say(on_command_line(SiseError(step)) if step.startswith("note:") else f"{step} …")
+
+    manifest = export_bundle(source, bundle, report=report, **options)
     target = bundle or f"{manifest.name}.sise"
-    if manifest.head.assumed:
+    if manifest.head.assumed and manifest.task.name == "classes":
         say(
             f"warning: the file does not say what its outputs are: they are taken for class scores, {manifest.head.words}. "
             "For a multi-label network export again with --head sigmoid, for other values with --head none"
+        )
+    elif manifest.head.assumed:
+        say(
+            f"warning: the file does not say how scores become confidences: {manifest.head.words}. Pass --head softmax or "
+            "--head sigmoid to say so"
         )
     if compared := manifest.origin.get("precision"):
         say(

@@ -66,8 +66,9 @@ def cut_head(model: ir.Model, asked: str = "auto", siblings: Sequence[str] = ())
     output = graph.outputs[0]
     activation = final_activation(output)
     if activation is None and asked == "auto" and (what := _something_else(output, siblings)):
+        vector = f"if it is an embedding, pass {option('task', 'embedding')}; " if "embedding" in what else ""
         raise SourceError(
-            f"output '{output.name}' {what}, so its values are probably no class scores; if each of them shall be "
+            f"output '{output.name}' {what}, so its values are probably no class scores; {vector}if each of them shall be "
             f"explained as it is, pass {option('task', 'value')} (or {option('head')} softmax or sigmoid where they are class scores)"
         )
     scores = output if activation is None else activation.inputs[0]

@@ -109,7 +109,7 @@ def cut_detector(model: ir.Model) -> FoundTask:
     found = detector(model)
     task = Detector(found.candidates, found.has_objectness, found.layout)
     others = f"if it is none, pass {option('task')} classes, segmentation, embedding or value"
-    said = f"the outputs are laid out as those of a {found.layout.name} detector: {found.candidates} candidates; {others}"
+    said = f"the outputs are laid out as a detector's (layout {found.layout.name}): {found.candidates} candidates; {others}"
     return FoundTask(task, Head(found.kind, found.classes), None, (said,))
 
 

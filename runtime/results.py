@@ -97,6 +97,7 @@ def explanations(
             placement=prepared.placement,
             levels=prepared.frame.levels,
             asked=answer.question.digest,
+            region=answer.question.region,
             default_method=method.default,
         )
         for k, answer in enumerate(found.answers)

@@ -180,6 +180,35 @@ def outlined(frame: NDArray[Any], truth: NDArray[np.bool_]) -> Picture:
     return picture
 
 
+@_translated
+def framed(picture: Picture, region: NDArray[np.bool_]) -> Picture:
+    """Draw the border of the explained region on an overlay: white with dark sides, so that it shows on any colour.
+
+    Parameters
+    ----------
+    picture : uint8 [H, W, 3]
+        RGB.
+    region : bool [H, W]
+        Where the explained output lies.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB, a copy.
+
+    Raises
+    ------
+    OutputError
+        There is not enough memory.
+    """
+    drawn = picture.copy()
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(picture.shape[:2]) / 500))
+    cv2.drawContours(drawn, contours, -1, (0, 0, 0), thickness + 2)
+    cv2.drawContours(drawn, contours, -1, (255, 255, 255), thickness)
+    return drawn
+
+
 def encode_jpeg(picture: Picture) -> bytes:
     """Encode a picture as JPEG of quality 88.
 

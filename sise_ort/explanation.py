@@ -78,6 +78,8 @@ class Explanation:
         Pixel values of black and white; None where they are 0 and 255.
     asked : str
         Digest of the region, candidates, reference or values that are explained; empty for class scores.
+    region : float32 [H, W] or None
+        Where the explained output lies, at network size, 1 inside: the box of a detection, the region of a segmentation.
     default_method : bool
         Whether the method is the default one; captions and file names then leave it out.
     """
@@ -108,12 +110,21 @@ class Explanation:
     placement: Placement = field(repr=False)
     levels: tuple[float, float] | None = None
     asked: str = ""
+    region: NDArray[np.float32] | None = field(default=None, repr=False)
     default_method: bool = False
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
         """Heat map at the frame's own size: float32 [H0, W0] in [0, 1], zero outside what the network saw."""
         return place_back(self.heatmap, self.placement)
+
+    @cached_property
+    def frame_region(self) -> NDArray[np.bool_] | None:
+        """The explained region at the frame's own size: bool [H0, W0]; None where what is explained has no place."""
+        if self.region is None:
+            return None
+        found = place_back(self.region, self.placement)
+        return np.asarray(found > 0.5 * found.max())
 
     @property
     def caption(self) -> str:
@@ -130,7 +141,7 @@ class Explanation:
         return f"{name} · {100 * self.confidence:.1f} %"
 
     def overlay(self) -> NDArray[np.uint8]:
-        """Draw the heat map on the frame.
+        """Draw the heat map on the frame, and the border of the explained region where there is one.
 
         Returns
         -------
@@ -142,9 +153,10 @@ class Explanation:
         OutputError
             There is not enough memory.
         """
-        from sise_ort.drawing import overlay
+        from sise_ort.drawing import framed, overlay
 
-        return overlay(self.frame, self.frame_heatmap)
+        picture = overlay(self.frame, self.frame_heatmap)
+        return picture if self.frame_region is None else framed(picture, self.frame_region)
 
     def record(self) -> dict[str, Any]:
         """Collect everything but the maps, ready for JSON.

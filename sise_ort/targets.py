@@ -149,7 +149,7 @@ def checked_box(box: Any) -> Box:
 
 def place_in_words(box: Sequence[float]) -> str:
     """A box as a record says it: whole pixels."""
-    return ", ".join(f"{value:.0f}" for value in box)
+    return ", ".join(str(round(value)) for value in box)
 
 
 def class_index(manifest: Manifest, target: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -214,6 +215,23 @@ def test_a_program_with_an_arena_of_its_own(
         sise_ort.load(tiny_bundle, provider="cpu")
     monkeypatch.undo()
     providers._share_arena.cache_clear()
+
+
+def test_the_explained_region_is_framed_at_the_pictures_size(
+    explainer: sise_ort.Explainer, frame: Any
+) -> None:
+    big = cv2.resize(frame, (96, 64), interpolation=cv2.INTER_CUBIC)
+    plain = explainer.explain(big)
+    assert plain.frame_region is None
+    region = np.zeros((32, 48), np.float32)
+    region[10:20, 8:24] = 0.25  # a region smaller than its grid's places has shares under a half
+    result = dataclasses.replace(plain, region=region)
+    inside = np.zeros((64, 96), bool)
+    inside[20:40, 16:48] = True
+    assert result.frame_region is not None and (result.frame_region == inside).mean() > 0.99
+    drawn, before = result.overlay(), plain.overlay()
+    assert (drawn[23:37, 19:45] == before[23:37, 19:45]).all() and (drawn[:15] == before[:15]).all()
+    assert (drawn[30, 14:18] == 255).all(-1).any() and (drawn[30, 45:50] == 255).all(-1).any()
 
 
 def test_save(explainer: sise_ort.Explainer, frame: Any, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sise_ort.drawing import as_rgb, captioned, encode_png, overlay
+from sise_ort.drawing import as_rgb, captioned, encode_png, framed, overlay
 from sise_ort.errors import OutputError
 
 
@@ -16,6 +16,18 @@ def test_overlay_leaves_cold_pixels_alone_and_reddens_hot_ones() -> None:
     assert (picture[heatmap == 0] == 100).all()
     hot = picture[7, 7].astype(int)
     assert hot[0] > hot[1] + 30 and hot[0] > hot[2] + 30
+
+
+def test_the_border_of_a_region_is_white_beside_black_and_leaves_its_inside_alone() -> None:
+    picture = np.full((60, 80, 3), 100, np.uint8)
+    region = np.zeros((60, 80), bool)
+    region[20:40, 30:60] = True
+    drawn = framed(picture, region)
+    assert (picture == 100).all()
+    assert (drawn[20, 30:60] == 255).all() and (drawn[20:40, 59] == 255).all()
+    assert (drawn[19, 31:59] == 0).all() and (drawn[21, 32:58] == 0).all()
+    assert (drawn[23:37, 33:57] == 100).all() and (drawn[:18] == 100).all()
+    assert (framed(picture, np.zeros((60, 80), bool)) == 100).all()
 
 
 def test_float_frames_are_rounded() -> None:
