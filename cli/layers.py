@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sise_ort.exporter.inspection import Inspection
     from sise_ort.exporter.looks import Tensor
 
+TASKS = {"classes": "class scores", "value": "values, each by itself"}
+"""What a task's outputs are called, where the task's own name is not clear."""
 MOST_PER_SIZE = 3
 """Feature maps of a size that are listed without --all, where they are no candidates."""
 
@@ -59,6 +61,12 @@ def _show(found: Inspection, everything: bool) -> None:
     _line(found.source + "".join(f"; {name} {value}" for name, value in found.facts.items() if value))
     _tensors("input", found.inputs)
     _tensors("output", found.outputs)
+    if found.task:
+        _heading(
+            f"An export{_with(found.shown_with)} takes the outputs for: {TASKS.get(found.task, found.task)}"
+        )
+        for note in found.notes:
+            _line(f"- {on_command_line(note)}")
     if found.candidates or found.chosen or found.further:
         _heading(f"Feature maps{_with(found.shown_with)}")
         _candidates(found)
@@ -102,6 +110,7 @@ def _show_bundle(manifest: Manifest) -> None:
         ["frames", f"{size.height} × {size.width} × {size.channels}, {size.frame_dtype}; network inputs {batch}"],
         ["pixels", f"{facts.color}, mean {_numbers(facts.mean)}, std {_numbers(facts.std)}; masks hide with {facts.hidden}"],
         ["fit", f"{fit.mode} to {fit.resize[0]} × {fit.resize[1]}{border}"],
+        ["task", _task(manifest)],
         ["head", f"{manifest.head.words}, {manifest.head.classes:,} classes, {len(manifest.labels):,} of them named"],
         ["precision", manifest.precision],
         ["graphs", ", ".join(graphs)],
@@ -113,6 +122,15 @@ def _show_bundle(manifest: Manifest) -> None:
         for b, x in enumerate(manifest.layers, 1)
     ]
     print_table(["chosen", "tensor", "module", "channels", "size"], blocks, right=(3, 4))
+
+
+def _task(manifest: Manifest) -> str:
+    """A bundle's task with its numbers: "segmentation, height 32, width 48"."""
+    fields = {name: getattr(manifest.task, name) for name in manifest.task.__struct_fields__}
+    facts = [
+        f"{name} {value}" for name, value in fields.items() if isinstance(value, (int, str)) and value != ""
+    ]
+    return ", ".join([TASKS.get(manifest.task.name, manifest.task.name), *facts])
 
 
 def _candidates(found: Inspection) -> None:

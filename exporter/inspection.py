@@ -24,6 +24,7 @@ from sise_ort.exporter.blocks import (
     choose_blocks,
     feature_maps,
 )
+from sise_ort.exporter.export import Network
 from sise_ort.exporter.gradients import without_rule
 from sise_ort.exporter.gradients.engine import passes_gradient, rule_of
 from sise_ort.exporter.looks import (
@@ -75,6 +76,10 @@ class Inspection:
         Sets of further options that were tried and with which an export finds its blocks and gradients.
     shown_with : mapping
         The further options of which `candidates` and all after it are true.
+    task : str
+        What an export with these options takes the outputs for; "" where it does not come so far.
+    notes : tuple of SiseError
+        What such an export tells: no errors, but messages with options in them, spelled as in errors.
     needs_normalization : bool
         The model does not say how pixels are normalised, and an export must be told.
     """
@@ -91,6 +96,8 @@ class Inspection:
     tried: tuple[tuple[Mapping[str, Any], SiseError], ...] = ()
     ways: tuple[Mapping[str, Any], ...] = ()
     shown_with: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    task: str = ""
+    notes: tuple[SiseError, ...] = ()
     needs_normalization: bool = False
 
 
@@ -154,7 +161,7 @@ def _inspected(
         _facts(loaded.model, raw.graph),
         tuple(tensor_of(v, words) for v, words in zip(inputs, looks, strict=True)),
         tuple(_output(v, cleaned, inputs) for v in raw.graph.outputs),
-        *_maps(graph, best.chosen, asked),
+        *_maps(graph, best, asked),
         _operators(raw.graph)
         if graph is None
         else _counted(without_rule(graph.outputs[0], [graph.inputs[0]])),
@@ -162,8 +169,17 @@ def _inspected(
         tuple((t.options, t.problem) for t in tries[1:] if t.problem is not None),
         tuple(t.options for t in tries if t.problem is None and t.options and unread is None),
         shown_with,
+        *_told(best.network),
         "mean" not in loaded.defaults,
     )
+
+
+def _told(network: Network | None) -> tuple[str, tuple[SiseError, ...]]:
+    """The task of a network, and what an export of it tells."""
+    if network is None:
+        return "", ()
+    notes = (*network.source.notes, *network.clean.notes, *network.found.said)
+    return network.found.task.name, tuple(SiseError(note) for note in notes)
 
 
 def _best_of(tries: Iterable[Try]) -> tuple[Try, list[Try]]:
@@ -234,15 +250,17 @@ def _cleaned(
 
 
 def _maps(
-    graph: ir.Graph | None, chosen: tuple[Candidate, ...], asked: Options
+    graph: ir.Graph | None, best: Try, asked: Options
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, ...]]:
     """Candidates, chosen ones, and feature maps that are neither."""
     if graph is None:
         return (), (), ()
+    chosen = best.chosen
+    places = best.network.found.places if best.network is not None else gives_places(graph)
     if not chosen:
         with contextlib.suppress(SiseError):
-            chosen = tuple(choose_blocks(graph, asked.blocks.layers, gives_places(graph)))
-    found = candidates(graph, gives_places(graph))
+            chosen = tuple(choose_blocks(graph, asked.blocks.layers, places))
+    found = candidates(graph, places)
     known = {c.tensor for c in (*found, *chosen)}
     return tuple(found), chosen, tuple(c for c in feature_maps(graph) if c.tensor not in known)
 

@@ -63,15 +63,19 @@ def own_copy(source: Source) -> Source:
 def tries_of(source: Source, raw: ir.Graph, options: Mapping[str, Any], asked: Options) -> Iterator[Try]:
     """Exports up to their gradients: as asked, then with the options that errors name, until one goes through."""
     waiting: list[Mapping[str, Any]] = [{}]
+    through: list[Mapping[str, Any]] = []
     seen = 0
     while waiting and seen < MOST_TRIES:
         further = waiting.pop(0)
+        if any(way.items() <= further.items() for way in through):
+            continue
         found = _attempt(source, {**options, **further}, further)
         seen += 1
         yield found
         if found.problem is None:
             if not further:
                 return
+            through.append(further)
             continue
         for name, value in _named_by(found, raw, asked):
             if name not in further and {**further, name: value} not in waiting:
@@ -84,7 +88,7 @@ def _attempt(source: Source, options: Mapping[str, Any], further: Mapping[str, A
     try:
         network = load_network(own_copy(source), **options)
         with translated("its blocks cannot be found"):
-            chosen = tuple(choose_blocks(network.graph, options.get("layers"), gives_places(network.graph)))
+            chosen = tuple(choose_blocks(network.graph, options.get("layers"), network.found.places))
             require_rules(network.graph, chosen)
     except SiseError as error:
         return Try(further, network, chosen, error)
