@@ -90,11 +90,11 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     sise-ort export mynet.models:build --weights best.pth --input-size 256x1600 --color gray --mean 128 --std 64
     """
     from sise_ort.cli.console import say
-    from sise_ort.errors import SiseError, on_command_line
+    from sise_ort.errors import Message, on_command_line
     from sise_ort.exporter import export_bundle
 
     def report(step: str) -> None:
-        say(on_command_line(SiseError(step)) if step.startswith("note:") else f"{step} …")
+        say(on_command_line(Message.of(step)) if step.startswith("note:") else f"{step} …")
 
     manifest = export_bundle(source, bundle, report=report, **options)
     target = bundle or f"{manifest.name}.sise"

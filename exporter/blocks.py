@@ -201,7 +201,10 @@ def feature_maps(graph: ir.Graph) -> list[Candidate]:
     return [
         Candidate(v.name or "", module_path(v), *size, axes=axes[v])
         for v in path
-        if v in learned and (size := feature_size(v, axes.get(v))) and size[1:] != (1, 1)
+        if v in learned
+        and v not in graph.outputs
+        and (size := feature_size(v, axes.get(v)))
+        and size[1:] != (1, 1)
     ]
 
 

@@ -23,7 +23,7 @@ from sise_ort.bundle import (
     Manifest,
     Preprocessing,
 )
-from sise_ort.errors import GradientError, ParameterError, SourceError, option
+from sise_ort.errors import GradientError, Message, ParameterError, SourceError, option
 from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
@@ -237,10 +237,10 @@ def export_bundle(
     target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
     for note in (*network.source.notes, *network.clean.notes):
-        report(f"note: {note}")
+        report(Message(f"note: {note}"))
     with translated(f"{network.source.words} cannot be exported"):
         for sentence in network.found.said:
-            report(f"note: {sentence}")
+            report(Message(f"note: {sentence}"))
         plan = _plan(network, asked)
         if said := repeated(plan.labels):
             report(said)

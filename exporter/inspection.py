@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from sise_ort.errors import (
+    Message,
     MissingDependencyError,
     ParameterError,
     SiseError,
@@ -78,8 +79,8 @@ class Inspection:
         The further options of which `candidates` and all after it are true.
     task : str
         What an export with these options takes the outputs for; "" where it does not come so far.
-    notes : tuple of SiseError
-        What such an export tells: no errors, but messages with options in them, spelled as in errors.
+    notes : tuple of Message
+        What such an export tells.
     needs_normalization : bool
         The model does not say how pixels are normalised, and an export must be told.
     """
@@ -97,7 +98,7 @@ class Inspection:
     ways: tuple[Mapping[str, Any], ...] = ()
     shown_with: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     task: str = ""
-    notes: tuple[SiseError, ...] = ()
+    notes: tuple[Message, ...] = ()
     needs_normalization: bool = False
 
 
@@ -169,17 +170,17 @@ def _inspected(
         tuple((t.options, t.problem) for t in tries[1:] if t.problem is not None),
         tuple(t.options for t in tries if t.problem is None and t.options and unread is None),
         shown_with,
-        *_told(best.network),
+        *_task_and_notes(best.network),
         "mean" not in loaded.defaults,
     )
 
 
-def _told(network: Network | None) -> tuple[str, tuple[SiseError, ...]]:
+def _task_and_notes(network: Network | None) -> tuple[str, tuple[Message, ...]]:
     """The task of a network, and what an export of it tells."""
     if network is None:
         return "", ()
     notes = (*network.source.notes, *network.clean.notes, *network.found.said)
-    return network.found.task.name, tuple(SiseError(note) for note in notes)
+    return network.found.task.name, tuple(map(Message, notes))
 
 
 def _best_of(tries: Iterable[Try]) -> tuple[Try, list[Try]]:

@@ -78,13 +78,31 @@ def shown(value: object) -> str:
     return words if len(words) <= 100 else f"{words[:96]} …"
 
 
-def on_command_line(error: BaseException) -> str:
+class Message(str):
+    """A sentence that is no error, with its options spelled as Python users write them; see `on_command_line`."""
+
+    raw: str
+
+    def __new__(cls, text: str) -> Message:
+        self = super().__new__(cls, _words(text, _keyword))
+        self.raw = text
+        return self
+
+    @classmethod
+    def of(cls, text: str) -> Message:
+        """A text as a message; a message as it is."""
+        return text if isinstance(text, Message) else cls(text)
+
+
+def on_command_line(error: BaseException | Message) -> str:
     """An error's message with the command line's flags, as one harmless line of at most 500 characters."""
     return _words(raw_message(error), _flag)
 
 
-def raw_message(error: BaseException) -> str:
+def raw_message(error: BaseException | Message) -> str:
     """An error's message as it was raised, to be put into another error's message: options stay tokens."""
+    if isinstance(error, Message):
+        return error.raw
     return ": ".join(map(str, error.args)) if isinstance(error, SiseError) else str(error)
 
 

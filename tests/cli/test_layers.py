@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
+import onnx.parser
 import pytest
 from click.testing import CliRunner, Result
 from tiny import tiny_model
@@ -134,3 +137,35 @@ def test_any_tensor_as_output(tiny_onnx: Path) -> None:
     result = layers(tiny_onnx, "--output", "g")
     assert result.exit_code == 0
     assert "class scores of 16 classes" in result.stdout and "Nothing stands in the way" in result.stdout
+
+
+def segmentation() -> onnx.ModelProto:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 20]> t (float[n,3,32,48] picture) => (float[n,2,32,48] map)\n'
+        "{ a = Conv<pads=[1,1,1,1]>(picture, w)\n r = Relu(a)\n p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)\n"
+        'b = Conv<pads=[1,1,1,1]>(p, v)\n s = Relu(b)\n u = Resize<mode="linear">(s, , scales)\n c = Concat<axis=1>(r, u)\n'
+        "d = Conv(c, k)\n map = Softmax<axis=1>(d) }"
+    )
+    model = onnx.parser.parse_model(text)
+    for name, dims in (("w", (4, 3, 3, 3)), ("v", (4, 4, 3, 3)), ("k", (2, 8, 1, 1))):
+        array = np.random.default_rng(1).normal(0, 0.3, dims).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    scales = np.array([1, 1, 2, 2], np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(scales, "scales"))
+    return model
+
+
+def test_a_segmentation_and_its_bundle(tmp_path: Path) -> None:
+    """The report says what an export takes it for, with the flags of the command line; the bundle says the same."""
+    onnx.save(segmentation(), tmp_path / "s.onnx")
+    result = layers(tmp_path / "s.onnx")
+    assert "An export takes the outputs for: segmentation\n- " in result.stdout
+    assert "--task" in result.stdout and "\\x02" not in result.stdout
+    assert [line.split()[2] for line in result.stdout.splitlines() if line.startswith("block ")] == ["r", "s"]
+    done = CliRunner().invoke(
+        main,
+        ["export", str(tmp_path / "s.onnx"), "-o", str(tmp_path / "s.sise"), "--normalize", "none"],
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "it is taken for a segmentation; if it is none, pass --task classes" in done.stderr
+    assert "task       segmentation, height 32, width 48\n" in layers(tmp_path / "s.sise").stdout

@@ -36,7 +36,11 @@ def test_options_that_help_are_tried(tmp_path: Path) -> None:
     found = inspect(path)
     assert [o.name for o in found.outputs] == ["y", "z"]
     assert len(found.obstacles) == 1 and "outputs y, z" in str(found.obstacles[0])
-    assert found.ways == ({"output": "y"}, {"output": "z", "head": "none"})
+    assert found.ways == (
+        {"output": "y"},
+        {"output": "z", "head": "none"},
+        {"output": "z", "task": "value"},
+    )
     assert found.shown_with == {"output": "y"} and found.tried[0][0] == {"output": "z"}
     assert [c.tensor for c in found.chosen] == ["r1", "r2", "r3"]
     assert "between -1 and 1" in found.outputs[1].looks_like

@@ -10,6 +10,7 @@ import pytest
 from sise_ort import errors
 from sise_ort.errors import (
     ExportError,
+    Message,
     MissingDependencyError,
     OutputError,
     ParameterError,
@@ -114,3 +115,9 @@ def test_the_options_that_a_message_names() -> None:
     assert options_in(error) == {"layers": names, "input_size": None, "head": "none"}
     assert len(str(error)) <= 500
     assert options_in(SiseError("layers=x")) == options_in(ValueError("layers=x")) == {}
+
+
+def test_a_message_that_is_no_error_has_both_spellings() -> None:
+    message = Message(f"note: pass {option('task', 'value')}\x1b")
+    assert message == 'note: pass task="value"\\x1b' and isinstance(message, str)
+    assert on_command_line(message) == "note: pass --task value\\x1b"
