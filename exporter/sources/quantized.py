@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sise_ort.errors import SourceError
 from sise_ort.exporter.gradients.engine import describe
 from sise_ort.exporter.ops import Ops, attribute, constant_array, input_of
+from sise_ort.exporter.sources.final_quantization import KEEPING, end_in_real_numbers
 from sise_ort.exporter.sources.numbers import continue_as_floats
 
 _EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
@@ -121,7 +122,7 @@ class Quantized:
         if value in self.floats or value.producer() in self._moved():
             return value
         source = value
-        while (before := source.producer()) is not None and before.op_type in _KEEPING:
+        while (before := source.producer()) is not None and before.op_type in KEEPING:
             source = input_of(before)
         if before is not None and before.op_type == "QuantizeLinear":
             scale = input_of(before, 1)
@@ -136,7 +137,7 @@ class Quantized:
         waiting = list(self.floats)
         while waiting:
             for node, _ in waiting.pop().uses():
-                if node.op_type in _KEEPING and node not in found:
+                if node.op_type in KEEPING and node not in found:
                     found.add(node)
                     waiting += node.outputs
         return found
@@ -162,7 +163,8 @@ def as_real_numbers(graph: ir.Graph) -> bool:
     """
     quantized = Quantized(graph)
     quantized.run()
-    return quantized.rounds_otherwise
+    ended = end_in_real_numbers(graph)
+    return quantized.rounds_otherwise or ended
 
 
 def _rewrite_of(node: ir.Node) -> Callable[[Quantized, ir.Node], ir.Value | tuple[ir.Value, ...]] | None:
@@ -374,6 +376,3 @@ REWRITES: dict[str, Callable[[Quantized, ir.Node], ir.Value | tuple[ir.Value, ..
 }
 _EXACT = frozenset(("DequantizeLinear", "MaxPool", "QuantizeLinear"))
 """Operators that round as before when they are rewritten."""
-_KEEPING = frozenset(
-    "Concat Flatten Gather Identity MaxPool Pad Reshape Slice Squeeze Transpose Unsqueeze".split()
-)

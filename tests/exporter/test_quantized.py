@@ -266,6 +266,33 @@ def test_files(tmp_path: Path, frame: Any, kind: str) -> None:
     assert np.corrcoef(before.heatmap.ravel(), after.heatmap.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("integers", [False, True], ids=["between", "operator"])
+def test_quantised_probabilities(tmp_path: Path, frame: Any, integers: bool) -> None:
+    """A Softmax behind which the file quantises once more is still the file's own: no second one is put on top."""
+    between = "s = Softmax<axis=1>(scores)\n q = QuantizeLinear(s, k, z)\n f2 = Flatten(q)\n y = DequantizeLinear(f2, k, z)"
+    operator = (
+        "i = QuantizeLinear(scores, big, middle)\n"
+        "q = com.microsoft.QLinearSoftmax<axis=1, opset=13>(i, big, middle, k, z)\n y = DequantizeLinear(q, k, z)"
+    )
+    model = tiny_model(opset=13, tail="y = Relu(scores)")
+    del model.graph.node[-1]
+    tail = onnx.parser.parse_graph(
+        f"g (float[n,4] scores) => (float[n,4] y) {{ {operator if integers else between} }}"
+    )
+    model.graph.node.extend(tail.node)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    for name, array in {
+        "k": np.array(2.0**-8, np.float32), "z": np.array(0, np.uint8), "big": np.array(0.25, np.float32),
+        "middle": np.array(128, np.uint8),
+    }.items():  # fmt: skip
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    explainer = exported(model, tmp_path)
+    assert explainer.manifest.head.kind == "softmax" and not explainer.manifest.head.assumed
+    result = explainer.explain(frame)
+    confidence = np.exp(result.scores) / np.exp(result.scores).sum()
+    np.testing.assert_allclose(confidence, own_scores(model, frame), atol=0.02)
+
+
 def test_bytes_into_an_integer_convolution(tmp_path: Path, frame: Any) -> None:
     """A file that takes the bytes of a picture for the integers of its first convolution."""
     model = quantised_file(tmp_path, "static")
