@@ -95,13 +95,24 @@ def explain(
     selections: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Array | None, list[Block]]:
     """Heat map and blocks for network input x [1, C, H, W] float64; `net` returns scores and block outputs."""
-    scores, outputs = net(x)
     confidence_of = (lambda z: torch.softmax(z, 1)) if head == "softmax" else torch.sigmoid
-    gradients = torch.autograd.grad(confidence_of(scores)[0, target], outputs)
+    return explain_any(net, x, lambda z: confidence_of(z)[0, target], mu, selections)
+
+
+def explain_any(
+    net: Callable[[Tensor], tuple[Tensor, list[Tensor]]],
+    x: Tensor,
+    psi: Callable[[Tensor], Tensor],
+    mu: float | str,
+    selections: Sequence[Sequence[int]] | None = None,
+) -> tuple[Array | None, list[Block]]:
+    """The same for any number Ψ of the network's outputs."""
+    scores, outputs = net(x)
+    gradients = torch.autograd.grad(psi(scores), outputs)
 
     def confidence(masked: Tensor) -> float:
         with torch.no_grad():
-            return float(confidence_of(net(masked)[0])[0, target])
+            return float(psi(net(masked)[0]))
 
     blocks = []
     for b, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
