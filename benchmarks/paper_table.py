@@ -2,6 +2,8 @@
 
     python benchmarks/paper_table.py ../shared/data --work table --network mobilenet_v2 --workers 2
     python benchmarks/paper_table.py ../shared/data --work table --write        # docs/results.md from what is there
+    python benchmarks/paper_table.py ../shared/data --work table --methods sise,layercam --mu 0
+    python benchmarks/paper_table.py ../shared/data --work table --add layercam # its rows into the page as it stands
 
 The first command can be stopped and started again, with more methods or samples. The data folder holds models/,
 imagenet_val400/ and neu_det/. The ResNet-18 for neu_det is trained first: see train_neu.py, then give --neu-weights.
@@ -34,12 +36,13 @@ from sise_ort.runtime.evaluation.summary import markdown_table, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = (
-    "sise", "gradcam", "gradcam++", "scorecam", "ablationcam", "rise", "gradient", "integrated-gradients", "fullgrad",
+    "sise", "gradcam", "gradcam++", "layercam", "refine", "scorecam", "ablationcam", "rise", "gradient", "integrated-gradients", "fullgrad",
     "extremal-perturbation",
 )  # fmt: skip
 MUS = (0.0, 0.3, 0.5, 0.75, "adaptive")
 SETTINGS = {"rise": {"masks": 1000}}
 STEPS = 16
+NOT_YET = " The tables lack LayerCAM and Refine so far; that page judges them."
 GRAPHS = ("head", "image-gradient", "full-gradient")
 # The paper's figures for VOC 2007 and ResNet-50 on a T4: EBPG, mIoU, Bbox, Drop %, Increase %, seconds.
 PAPER: dict[str, tuple[float | None, ...]] = {
@@ -127,13 +130,21 @@ NETWORKS = {
 }
 
 
-def run(name: str, arguments: Any, *, methods: tuple[str, ...], limit: int, only_report: bool) -> Evaluation:
+def run(
+    name: str,
+    arguments: Any,
+    *,
+    methods: tuple[str, ...],
+    mus: tuple[float | str, ...],
+    limit: int,
+    only_report: bool,
+) -> Evaluation:
     network = NETWORKS[name]
     bundle = arguments.work / f"{name}.sise"
     if not bundle.exists():
         network.export(arguments.data, bundle, arguments.neu_weights)
     settings = {method: given for method, given in SETTINGS.items() if method in methods}
-    plan = Plan(str(bundle), variants(methods, MUS, settings), steps=STEPS, gallery=8, provider="cpu")
+    plan = Plan(str(bundle), variants(methods, mus, settings), steps=STEPS, gallery=8, provider="cpu")
 
     def tell(done: int, everything: int) -> None:
         print(f"{name}: {done} of {everything}", flush=True)
@@ -160,25 +171,59 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="samples at most")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--neu-weights", type=Path)
+    parser.add_argument("--mu", help="SISE's thresholds; all those of the table without it")
     parser.add_argument("--write", action="store_true", help="run nothing, write docs/results.md")
+    parser.add_argument(
+        "--add", help="run nothing, write these methods' rows into the tables of docs/results.md"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     names = arguments.network or list(NETWORKS)
-    if not arguments.write:
+    if not (arguments.write or arguments.add):
+        mus = MUS if arguments.mu is None else tuple(float(mu) for mu in arguments.mu.split(","))
+        methods = tuple(arguments.methods.split(","))
         for name in names:
             limit = arguments.limit or NETWORKS[name].limit
-            run(name, arguments, methods=tuple(arguments.methods.split(",")), limit=limit, only_report=False)
+            run(name, arguments, methods=methods, mus=mus, limit=limit, only_report=False)
         return
+    added = tuple((arguments.add or "").split(","))
+    methods, mus = (("sise", *added), (0.0,)) if arguments.add else (METHODS, MUS)
     found = {
-        name: run(name, arguments, methods=METHODS, limit=NETWORKS[name].limit, only_report=True)
+        name: run(name, arguments, methods=methods, mus=mus, limit=NETWORKS[name].limit, only_report=True)
         for name in names
         if (arguments.work / name).exists()
     }
     summaries = {name: summarise(evaluation) for name, evaluation in found.items()}
-    chances = {name: chance(evaluation) for name, evaluation in found.items()}
-    page = write_page(summaries, chances, arguments.workers)
-    (ROOT / "docs" / "results.md").write_text(page, encoding="utf-8")
-    print(ROOT / "docs" / "results.md")
+    target = ROOT / "docs" / "results.md"
+    if arguments.add:
+        page = target.read_text(encoding="utf-8").replace(NOT_YET, "")
+        for name, summary in summaries.items():
+            page = with_rows(page, NETWORKS[name].title, summary)
+    else:
+        chances = {name: chance(evaluation) for name, evaluation in found.items()}
+        page = write_page(summaries, chances, arguments.workers)
+    target.write_text(page, encoding="utf-8")
+    print(target)
+
+
+def with_rows(page: str, title: str, summary: Summary) -> str:
+    """The page with a summary's methods at the end of the two tables of a network, in the place of older rows.
+
+    The summary's first method is SISE with all masks, run again on the same pictures: its rows in the page stay, since
+    heat maps and values repeat; only seconds depend on the day.
+    """
+    before, heading, rest = page.partition(f"## {title}\n")
+    if not heading:
+        raise SystemExit(f"docs/results.md has no section '{title}'")
+    section, after = rest.split("\n## ", 1)
+    parts = section.split("\n\n")
+    tables = [i for i, part in enumerate(parts) if part.strip().startswith("|")][:2]
+    for place, (_, rows) in zip(tables, (summary.cells(), summary.differences()), strict=True):
+        own = [row for row in rows if row[0] != summary.lines[0].title]
+        names = {row[0] for row in own}
+        kept = [line for line in parts[place].splitlines() if line.split(" | ")[0].strip("| ") not in names]
+        parts[place] = "\n".join([*kept, *("| " + " | ".join(row) + " |" for row in own)])
+    return before + heading + "\n\n".join(parts) + "\n## " + after
 
 
 def write_page(summaries: dict[str, Summary], chances: dict[str, str], workers: int) -> str:
@@ -188,7 +233,8 @@ def write_page(summaries: dict[str, Summary], chances: dict[str, str], workers: 
         "# Which method to trust, at which price",
         "Every method of sise-ort on real networks and pictures, by every metric of the SISE paper, on ONNX Runtime "
         "alone. Written by `benchmarks/paper_table.py`; the same table for *your* network and pictures comes from "
-        "`sise-ort evaluate`. What the methods and their parameters are: [methods.md](methods.md).",
+        "`sise-ort evaluate`. What the methods and their parameters are: [methods.md](methods.md). SISE and LayerCAM in one map: "
+        "[combination.md](combination.md).",
         f"Measured on {machine}, onnxruntime {onnxruntime.__version__}, {date.today()}, with `--workers {workers}`: each "
         f"picture was explained on {max(1, (os.cpu_count() or 1) // workers)} thread(s), while the other process worked "
         "beside it, so seconds are good for comparing methods, not for the fastest that this machine can do. RISE has "

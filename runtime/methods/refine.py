@@ -41,7 +41,7 @@ class Refine(Method):
     source = "the product over blocks of RefineCAM, arXiv 2605.14641, of LayerCAM maps in the place of Grad-CAM++ maps"
     price = "one forward and one backward pass"
 
-    blocks: int = 3
+    blocks: int = 4
 
     def __post_init__(self) -> None:
         self._set(blocks=whole_number("blocks", self.blocks))

@@ -66,13 +66,15 @@ def test_refine_against_its_definition(
     assert (result.forward_passes, result.backward_passes) == (1, 1)
 
 
-def test_refine_takes_three_blocks_and_several_classes(reference_explainers: Any, networks: Any) -> None:
+def test_refine_takes_all_of_three_blocks_and_several_classes(
+    reference_explainers: Any, networks: Any
+) -> None:
     explainer, frame = reference_explainers["plain"], networks.pictures(1)[0]
     results = explainer.explain(frame, [0, 4, None], method="refine")
     for result in results:
         theirs = np.prod(defined(networks, "plain", frame, result.target), axis=0)
         assert np.abs(result.heatmap - theirs / theirs.max()).max() < 1e-3
-    assert Refine() == Refine(blocks=3)
+    assert Refine() == Refine(blocks=4)
 
 
 @pytest.mark.parametrize("method", ["layercam", "refine"])
