@@ -8,6 +8,7 @@ from pathlib import Path
 from sise_ort.exporter.gradients import RULES
 from sise_ort.exporter.gradients import rules as rooms
 from sise_ort.exporter.gradients.engine import WITHOUT_GRADIENT
+from sise_ort.exporter.sources.fused import FUSED
 from sise_ort.exporter.sources.quantized import REWRITES as QUANTIZED
 from sise_ort.exporter.sources.retired import RETIRED
 from sise_ort.exporter.sources.rewriting import REWRITES
@@ -70,6 +71,10 @@ def table() -> str:
         "Operators of ONNX's first releases, which it has given up or changed:",
         "",
         *(f"- `{name}`: {paragraph(function)}" for name, (function, _) in sorted(RETIRED.items())),
+        "",
+        "Operators that onnxruntime fuses in the files that it optimises (domain com.microsoft):",
+        "",
+        *(f"- `{name}`: {paragraph(function)}" for name, function in sorted(FUSED.items())),
         "",
         "Operators on integers become operators on the real numbers that these stand for (ONNX's, and onnxruntime's in the domain "
         "com.microsoft). Activations that a file quantises while it runs stay real numbers:",

@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from sise_ort.errors import SourceError, first_line
 from sise_ort.exporter.sources.cutting import forget_dictionaries
+from sise_ort.exporter.sources.fused import FUSED
 from sise_ort.exporter.sources.retired import declare_shapes, mark_retired, rewrite_retired
-from sise_ort.exporter.sources.rewriting import needs_rewriting, rewrite
+from sise_ort.exporter.sources.rewriting import needs_rewriting, replace_nodes, rewrite
 
 OPSET, IR_VERSION = 20, 10
 OLDEST_OPSET, NEWEST_OPSET = 1, 24
@@ -80,6 +81,7 @@ def to_opset(proto: onnx.ModelProto) -> ir.Model:
     model = ir.from_proto(proto)
     try:
         rewrite_retired(model)
+        replace_nodes(model, FUSED, ("com.microsoft",))
     except ValueError as error:
         raise SourceError(f"the model cannot be brought to opset {OPSET}: {error}") from error
     return model
