@@ -29,6 +29,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import wild
+
 TARGET = 7
 LIMIT = 1e-5
 """Largest gradient error in float64 that passes."""
@@ -399,7 +401,8 @@ def main() -> None:
     if arguments.write:
         files = [file_of(arguments.folder, name) for name in names]
         rows = [json.loads(path.read_text()) for path in files if path.is_file()]
-        page.write_text(markdown(rows, arguments.workers), encoding="utf-8")
+        kept = wild.section_of(page.read_text(encoding="utf-8"))
+        page.write_text(wild.replaced(markdown(rows, arguments.workers), kept), encoding="utf-8")
     elif arguments.add:
         rows = [json.loads(file_of(arguments.folder, name).read_text()) for name in wanted]
         page.write_text(with_rows(page.read_text(encoding="utf-8"), rows), encoding="utf-8")

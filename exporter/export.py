@@ -75,9 +75,15 @@ class Network:
     def graph(self) -> ir.Graph:
         return self.clean.model.graph
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided that a user should know, and how to overrule it."""
+        return *self.source.notes, *self.clean.notes, *self.found.said
+
     def reference(self, inputs: NDArray[np.float32]) -> NDArray[Any]:
         """The source's own output [n, …] for network inputs [n, C, H, W]."""
-        return self.source.reference(inputs, self.clean.file_input)
+        values = self.source.reference(inputs, self.clean.file_input)
+        return values if self.found.scored is None else self.found.scored.mean(values)
 
     def reference_at(self, tensor: str, inputs: NDArray[np.float32]) -> NDArray[Any]:
         """A tensor [n, …] of the source's file for network inputs [n, C, H, W]."""
@@ -145,9 +151,10 @@ def _load(source: Any, weights: str | Path | None, options: Options) -> Network:
                     raise
         network = clean(loaded.model, input_size=size, output=outputs.output, default_size=loaded.size)
         chosen = network.chosen
-        if chosen.tensor and loaded.reference_at is not None:
-            loaded = replace(loaded, reference=loaded.reference_at(chosen.tensor))
         found = cut_task(network.model, outputs.task, outputs.head, chosen.siblings)
+        tensor = chosen.tensor if found.scored is None else found.scored.tensor
+        if tensor and loaded.reference_at is not None:
+            loaded = replace(loaded, reference=loaded.reference_at(tensor))
         return Network(loaded, network, found)
 
 
@@ -236,11 +243,9 @@ def export_bundle(
     network = _load(source, weights, asked)
     target = Path(bundle) if bundle is not None else Path(f"{network.source.name}.sise")
     refuse_existing(target, force)
-    for note in (*network.source.notes, *network.clean.notes):
+    for note in network.notes:
         report(Message(f"note: {note}"))
     with translated(f"{network.source.words} cannot be exported"):
-        for sentence in network.found.said:
-            report(Message(f"note: {sentence}"))
         plan = _plan(network, asked)
         if said := repeated(plan.labels):
             report(said)
@@ -323,7 +328,7 @@ def _build(plan: Plan) -> dict[str, ir.Model]:
 
 def _describe(plan: Plan, name: str) -> Manifest:
     """The manifest, but for the hashes of the files."""
-    notes = {"notes": list(said)} if (said := plan.network.clean.notes) else {}
+    notes = {"notes": [str(Message(note)) for note in said]} if (said := plan.network.notes) else {}
     versions = {"sise_ort": sise_ort.__version__, "onnx": onnx.__version__, "onnx_ir": ir.__version__}
     return Manifest(
         name=name,

@@ -15,6 +15,7 @@ from sise_ort.exporter.detectors import detector
 from sise_ort.exporter.head import ACTIVATIONS, cut_head, decide_head, is_embedding
 from sise_ort.exporter.layout import CHANNELS_FIRST, feature_axes
 from sise_ort.exporter.ops import Ops, attribute, input_of
+from sise_ort.exporter.places import PlaceScores, mean_over_places
 from sise_ort.heads import Head
 from sise_ort.tasks import Classes, Detector, Embedding, Segmentation, Task, Values
 
@@ -39,12 +40,15 @@ class FoundTask:
         See `Restore`; None where the file's outputs are compared before they are cut.
     said : tuple of str
         What was decided, and how to overrule it.
+    scored : PlaceScores or None
+        The file's scores at every place, where their mean is explained: what the source is compared at.
     """
 
     task: Task
     head: Head
     restore: Restore | None
     said: tuple[str, ...] = ()
+    scored: PlaceScores | None = None
 
     @property
     def places(self) -> bool:
@@ -88,6 +92,10 @@ def cut_task(
         return _embedding(model, said)
     if asked == "value":
         return _values(model, said)
+    if scored := mean_over_places(model.graph):
+        kind = decide_head(head, ACTIVATIONS.get(scored.activation), scored.classes)
+        note = (scored.note,) if scored.note else ()
+        return FoundTask(Classes(), kind, lambda answer: answer["scores"], (*said, *note), scored)
     found = cut_head(model, head, siblings)
     activation, classes = found.activation, found.head
     return FoundTask(Classes(), classes, lambda answer: _activated(answer["scores"], activation), said)

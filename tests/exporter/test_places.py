@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from exporting import weights
+from exporting import exported, weights
 
 from sise_ort.errors import SourceError
 from sise_ort.exporter.places import mean_over_places
@@ -94,3 +95,25 @@ def test_other_outputs_stay_as_they_are() -> None:
 def test_a_softmax_over_places_is_refused() -> None:
     with pytest.raises(SourceError, match="final Softmax runs over axis 2 of"):
         mean_over_places(clean(network("y = Softmax<axis=2>(z)")).model.graph)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_asked_for_classes_a_bundle_gives_the_mean(
+    tail: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Scores and confidences are those of the mean; the note says so once, and stands in the manifest."""
+    text, tensor, order, activation = TAILS[tail]
+    model = network(text)
+    said: list[str] = []
+    explainer = exported(model, tmp_path, task="classes", report=said.append)
+    frame = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    x = ((frame.astype(np.float64) - 127.5) / 127.5).transpose(2, 0, 1)[None].astype(np.float32)
+    z = run(model, tensor, x).transpose(order).mean(axis=(2, 3), dtype=np.float64)[0]
+    found = explainer.explain(frame, target=1)
+    np.testing.assert_allclose(found.scores, z, atol=1e-5)
+    confidence = 1 / (1 + np.exp(-z[1])) if activation == "Sigmoid" else np.exp(z[1]) / np.exp(z).sum()
+    assert found.confidence == pytest.approx(confidence, abs=1e-5)
+    assert explainer.manifest.head.assumed == (activation == "")
+    notes = [note for note in said if "10 x 14 places" in note]
+    assert len(notes) == 1
+    assert explainer.manifest.origin["notes"] == [notes[0].removeprefix("note: ")]
