@@ -200,6 +200,8 @@ CASES = [
          lambda x, w: F.conv_transpose2d(x, w, None, 2, 1, 1), params={"w": weights(4, 3, 3, 3)}),
     Case("ConvTranspose/grouped", "y = ConvTranspose<group=2, dilations=[2,1], strides=[1,3]>(x, w)",
          lambda x, w: F.conv_transpose2d(x, w, None, (1, 3), 0, 0, 2, (2, 1)), params={"w": weights(4, 3, 3, 2)}),
+    Case("ConvTranspose/longer", 'y = ConvTranspose<strides=[2,2], auto_pad="VALID", output_shape=[12,14]>(x, w)',
+         lambda x, w: F.conv_transpose2d(x, w, None, 2, 0, 1), (4, 5, 6), params={"w": weights(4, 3, 3, 3)}, dynamic=False, reference=False),
     Case("ConvTranspose/depthwise", "y = ConvTranspose<group=4, strides=[2,2], kernel_shape=[2,2]>(x, w)",
          lambda x, w: F.conv_transpose2d(x, w, None, 2, 0, 0, 4), params={"w": weights(4, 1, 2, 2)}),
     Case("MatMul/attention", "t = Transpose<perm=[0,1,3,2]>(x)\n y = MatMul(x, t)", lambda x: x @ x.transpose(2, 3), dynamic=False),
