@@ -209,8 +209,8 @@ def main() -> None:
 def with_rows(page: str, title: str, summary: Summary) -> str:
     """The page with a summary's methods at the end of the two tables of a network, in the place of older rows.
 
-    The summary's first method is SISE with all masks, run again on the same pictures: its rows in the page stay, since
-    heat maps and values repeat; only seconds depend on the day.
+    The summary's first method is SISE with all masks, run again on the same pictures. Its row in the page stays, and must say
+    the same: a network that was trained again is another network.
     """
     before, heading, rest = page.partition(f"## {title}\n")
     if not heading:
@@ -218,6 +218,13 @@ def with_rows(page: str, title: str, summary: Summary) -> str:
     section, after = rest.split("\n## ", 1)
     parts = section.split("\n\n")
     tables = [i for i, part in enumerate(parts) if part.strip().startswith("|")][:2]
+    base = summary.lines[0]
+    row = next(line for line in parts[tables[0]].splitlines() if line.startswith(f"| {base.title} |"))
+    means = [float(cell.split(" [")[0]) for cell in row.split(" | ")[2 : 2 + len(summary.metrics)]]
+    if any(abs(base.metrics[m].mean - mean) > 0.5 for m, mean in zip(summary.metrics, means, strict=True)):
+        raise SystemExit(
+            f"{title}: {base.title} differs from its row in docs/results.md; run the whole table"
+        )
     for place, (_, rows) in zip(tables, (summary.cells(), summary.differences()), strict=True):
         own = [row for row in rows if row[0] != summary.lines[0].title]
         names = {row[0] for row in own}
