@@ -35,14 +35,7 @@ class BeforeSuppression(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         found = self.head(list(self.backbone(x).values()))
-        scores = found["cls_logits"]
-        if self.activation:
-            scores = scores.softmax(-1)
-        return (
-            scores,
-            found["bbox_regression"],
-            *([found["bbox_ctrness"]] if "bbox_ctrness" in found else []),
-        )
+        return tuple(found[k] for k in ("cls_logits", "bbox_regression", "bbox_ctrness") if k in found)
 
 
 def build(name: str) -> Any:
