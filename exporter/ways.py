@@ -63,6 +63,7 @@ def own_copy(source: Source) -> Source:
 def tries_of(source: Source, raw: ir.Graph, options: Mapping[str, Any], asked: Options) -> Iterator[Try]:
     """Exports up to their gradients: as asked, then with the options that errors name, until one goes through."""
     waiting: list[Mapping[str, Any]] = [{}]
+    given = {name for name, value in options.items() if value not in (None, "auto")}
     through: list[Mapping[str, Any]] = []
     seen = 0
     while waiting and seen < MOST_TRIES:
@@ -78,7 +79,7 @@ def tries_of(source: Source, raw: ir.Graph, options: Mapping[str, Any], asked: O
             through.append(further)
             continue
         for name, value in _named_by(found, raw, asked):
-            if name not in further and {**further, name: value} not in waiting:
+            if name not in further and name not in given and {**further, name: value} not in waiting:
                 waiting.append({**further, name: value})
 
 

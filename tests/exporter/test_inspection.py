@@ -52,6 +52,17 @@ def test_options_that_help_are_tried(tmp_path: Path) -> None:
     assert not inspect(path, output="y").obstacles and inspect(path, output="y").ways == ()
 
 
+def test_options_that_are_given_stay(tmp_path: Path) -> None:
+    """What the user decided is not tried otherwise."""
+    path = saved(tiny_model(), tmp_path)
+    found = inspect(path, task="detection")
+    assert len(found.obstacles) == 1 and found.ways == ()
+    assert all("task" not in options for options, _ in found.tried)
+    assert [c.tensor for c in found.chosen] == ["r1", "r2", "r3"]
+    found = inspect(path, layers=["nothing"])
+    assert found.obstacles and found.ways == ()
+
+
 def test_an_open_size(tmp_path: Path) -> None:
     path = saved(tiny_model(size=("h", "w")), tmp_path)
     found = inspect(path)
