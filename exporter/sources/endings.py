@@ -329,5 +329,12 @@ def _several(endings: Sequence[Ending], asked: str | None) -> str:
         if e.operators
         for v in e.before
     ]
+    active = [
+        (e.output, node.op_type)
+        for e in endings
+        for v in e.before
+        if (node := final_activation(v)) is not None
+    ]
+    scores = f" ('{active[0][0]}' ends with {active[0][1]})" if len(active) == 1 else ""
     hint = f"; or a tensor before an ending without gradient: {', '.join(before[:3])}" if before else ""
-    return f"the model has the outputs {listed}: name the class scores with {option('output')}{hint}"
+    return f"the model has the outputs {listed}: name the class scores with {option('output')}{scores}{hint}"

@@ -11,13 +11,14 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from exporting import OPTIONS, exported
+from exporting import OPTIONS, exported, weights
 from tiny import tiny_model
 from torch import nn
 
 import sise_ort
 from sise_ort.errors import SourceError
 from sise_ort.exporter.sources.endings import choose_output
+from sise_ort.targets import Region
 
 FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 ZIPPED = (
@@ -130,6 +131,12 @@ def test_outputs_of_several_tensors_need_a_name(tmp_path: Path) -> None:
     assert exported(model, tmp_path, output="label").manifest.head.classes == 4
 
 
+def test_the_error_names_the_output_with_an_activation(tmp_path: Path) -> None:
+    model = ended("p = Softmax<axis=1>(scores)", ("f", FLOAT, ["n", 16]), ("p", FLOAT, ["n", 4]))
+    with pytest.raises(SourceError, match=r"name the class scores with output= \('p' ends with Softmax\)"):
+        exported(model, tmp_path)
+
+
 def test_a_mixture_of_tensors_is_no_ending(tmp_path: Path) -> None:
     """Boxes, scores and winners side by side, as detectors give them: nothing is taken in their place."""
     tail = "l = ArgMax<axis=1>(scores)\n c = Cast<to=1>(l)\n y = Concat<axis=1>(scores, f, c)"
@@ -185,3 +192,41 @@ def test_a_module_with_an_ending(ending: str, tmp_path: Path, frame: Any) -> Non
         theirs = net.body(x).numpy()[0]
     np.testing.assert_allclose(explainer.explain(frame).scores, theirs, atol=1e-4)
     assert explainer.manifest.head.kind == ("sigmoid" if ending == "threshold" else "softmax")
+
+
+SEGMENTED = {
+    "winner": ("l = ArgMax<axis=1, keepdims=0>(z)\n y = Cast<to=2>(l)", 5, "z", "softmax"),
+    "winner, last": (
+        "t = Transpose<perm=[0,2,3,1]>(z)\n p = Softmax<axis=-1>(t)\n y = ArgMax<axis=-1>(p)", 5, "p", "softmax",
+    ),
+    "threshold": ("p = Sigmoid(z)\n g = Greater(p, half)\n f = Cast<to=1>(g)\n y = Mul(f, white)", 1, "p", "sigmoid"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEGMENTED)
+def test_a_segmentation_with_its_decision_inside(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Files that give the mask itself: the scores in front of it are explained over a region."""
+    tail, classes, before, head = SEGMENTED[name]
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 20]>
+        g (float[n,3,24,32] picture) => (float[a,b,c] y) {{
+          c = Conv<pads=[1,1,1,1], strides=[2,2]>(picture, w) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, v)
+          e = Relu(d) u = Resize<mode="linear">(e, , scales) z = Conv(u, last) {tail}
+        }}"""
+    )
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name="y"))
+    for key, array in {
+        "w": weights(8, 3, 3, 3), "v": weights(8, 8, 3, 3), "last": weights(classes, 8, 1, 1, seed=5),
+        "scales": np.float32([1, 1, 2, 2]), "half": np.float32(0.5), "white": np.float32(255),
+    }.items():  # fmt: skip
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
+    explainer = exported(model, tmp_path)
+    manifest = explainer.manifest
+    assert (manifest.task.name, manifest.head.kind, manifest.head.classes) == ("segmentation", head, classes)
+    assert f"the tensor before it, '{before}', is explained" in manifest.origin["notes"][0]
+    frame = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    result = explainer.explain(frame, target=Region(0, box=(4, 4, 20, 16)))
+    z = tensor_of(model, "z", frame)[:, 4:16, 4:20].astype(np.float64)
+    p = 1 / (1 + np.exp(-z)) if head == "sigmoid" else np.exp(z) / np.exp(z).sum(0)
+    assert result.confidence == pytest.approx(p[0].mean(), abs=1e-5)
