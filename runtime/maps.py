@@ -11,7 +11,7 @@ from sise_ort.errors import FrameError
 from sise_ort.formulas import resampling
 from sise_ort.formulas.numpy_ops import NumpyOps
 
-NO_EVIDENCE = "there is no evidence for the class: the heat map is zero"
+NO_EVIDENCE = "there is no evidence for what is asked: the heat map is zero"
 
 
 def to_heatmap(

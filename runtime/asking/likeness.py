@@ -15,7 +15,7 @@ def ask(asking: Asking, target: Any) -> Question:
     """The question how like the picture is to another one."""
     if not isinstance(target, LikenessTo):
         raise TargetError(
-            "this network gives an embedding: what is explained is its likeness to a reference picture, LikenessTo(picture)"
+            "this network gives an embedding: what is explained is its likeness to a reference picture, LikenessTo(picture); --like PICTURE on the command line"
         )
     prepared = prepare(asking.manifest, target.frame, target.color)
     asking.passes += 1

@@ -35,7 +35,7 @@ def ask(asking: Asking, target: Any) -> Question:
         words = f"{name}, where the network sees it"
         if not grid.any():
             raise NotSeenError(
-                f"the network sees {shown(name)} nowhere in this picture: name a region with Region({shown(name)}, box=…) or mask="
+                f"the network sees {shown(name)} nowhere in this picture: give a region, Region({shown(name)}, box=…) or --region X0,Y0,X1,Y1"
             )
     else:
         grid = _on_grid(asking, _frame_mask(asking, asked))
@@ -67,7 +67,7 @@ def _largest(asking: Asking) -> int:
             counts[i] = 0
     if not counts.any():
         raise NotSeenError(
-            "the network sees no class in this picture: name one, such as Region(1, box=(x0, y0, x1, y1))"
+            "the network sees no class in this picture: name one with a region, Region(1, box=…)"
         )
     return int(counts.argmax())
 

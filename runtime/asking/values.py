@@ -25,7 +25,7 @@ def ask(asking: Asking, target: Any) -> Question:
         weights[... if asked.index is None else asked.index] = 1
     except (IndexError, TypeError, ValueError) as error:
         raise TargetError(
-            f"the output {shown(task.output)} has the shape {list(task.shape)}: {shown(asked.index)} is no place in it"
+            f"the output {shown(task.output)} has the shape {list(task.shape)}: [{_place(asked.index)}] is no place in it"
         ) from error
     count = weights.sum(dtype=np.float64)
     if not count:

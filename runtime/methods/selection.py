@@ -161,5 +161,5 @@ class Selection:
                 why = "its visualization map is flat"
             notes.append(f"block {b + 1} ({name}) was skipped: {why}")
         if len(notes) == len(self.model.manifest.layers):
-            notes.append("there is no evidence for the class in any block: the heat map is zero")
+            notes.append("there is no evidence for what is asked in any block: the heat map is zero")
         return tuple(notes)
