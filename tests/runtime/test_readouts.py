@@ -295,7 +295,7 @@ def test_where_the_network_sees_a_class(loaded: Any) -> None:
     assert wrong.mean() < 1e-3  # places where two classes are equal but for rounding
     gone = [int(c) for c in np.flatnonzero(counts == 0)]
     for index in gone:
-        with pytest.raises(NotSeenError, match=r"sees '.*' nowhere in this picture: name a region"):
+        with pytest.raises(NotSeenError, match=r"sees '.*' nowhere in this picture: give a region"):
             explainer.explain(frame, index)
 
 
