@@ -22,6 +22,7 @@ from sise_ort.exporter.gradients import RULES, differentiate
 from sise_ort.exporter.gradients.engine import Rule
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources import torch_model
+from sise_ort.formulas.seed import NO_OTHER
 
 # (channels, side) of every block at 224 × 224
 BLOCKS = {
@@ -98,7 +99,12 @@ def test_family(name: str, side: int, blocks: list[tuple[int, int]], tmp_path: P
     model = sise_ort.load(tmp_path / "net.sise", provider="cpu", batch_size=2).model
     extracted = model.extract(model.upload(frame), TARGETS, 0.0)
     graph = Float64(tmp_path / "net.sise" / "extract.onnx")
-    feeds = {"image": frame[None], "class": np.array(TARGETS), "contrast": np.float32(0)}
+    feeds = {
+        "image": frame[None],
+        "class": np.array(TARGETS),
+        "other": np.full(2, NO_OTHER),
+        "contrast": np.float32(0),
+    }
     rounding = Rounding(graph, feeds)
     exact = rounding.exact
     for b in range(1, len(blocks) + 1):

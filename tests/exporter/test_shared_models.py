@@ -17,6 +17,7 @@ import sise_ort
 from sise_ort.exporter.blocks import find_blocks
 from sise_ort.exporter.sources import torch_model
 from sise_ort.exporter.sources.cleaning import clean
+from sise_ort.formulas.seed import NO_OTHER
 
 MODELS: dict[str, dict[str, Any]] = {
     "squeezenet1.1_fp32": {"normalize": "imagenet"},
@@ -71,7 +72,13 @@ def test_gradients_of_a_trained_network(shared_data: Path, tmp_path: Path) -> No
         seen.clear()
         scores = net(x)
         rounding = Rounding(
-            graph, {"image": frame[None], "class": np.array([label]), "contrast": np.float32(0)}
+            graph,
+            {
+                "image": frame[None],
+                "class": np.array([label]),
+                "other": np.array([NO_OTHER]),
+                "contrast": np.float32(0),
+            },
         )
         ours, theirs = {"scores": extracted.scores[None]}, {"scores": scores}
         for b, gradient in enumerate(torch.autograd.grad(scores[0, label], seen)):

@@ -26,6 +26,7 @@ from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.timm_model import _placement, load_timm
 from sise_ort.fitting import fit_frame
+from sise_ort.formulas.seed import NO_OTHER
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 22, 23, 24])
@@ -183,7 +184,12 @@ def test_checkpoints_never_run_code(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def score_limit(bundle: Path, frame: Any) -> float:
     """The largest relative error of a bundle's class scores that float32 explains."""
-    feeds = {"image": frame[None], "class": np.array([0]), "contrast": np.float32(0)}
+    feeds = {
+        "image": frame[None],
+        "class": np.array([0]),
+        "other": np.array([NO_OTHER]),
+        "contrast": np.float32(0),
+    }
     limit = Rounding(Float64(bundle / "extract.onnx"), feeds).limit("scores")
     assert limit < 1e-2
     return limit
