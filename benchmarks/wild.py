@@ -92,7 +92,7 @@ CASES = (
          blocks=((8, 52, 52), (16, 22, 22), (24, 7, 7), (80, 4, 4))),
     Case("sign_language", "signs, without its external weights", task="",
          reason="its external weights are missing; put 'model.onnx.data' beside it"),
-    Case("silero_vad", "voice activity in sound", {"output": "output"}, "",
+    Case("silero_vad", "voice activity in sound", task="",
          reason="must have one input that is a picture"),
     Case("ultraface_rfb320", "face detector", {"mean": (127,) * 3, "std": (128,) * 3, "task": "detection"}, "detection",
          ((32, 120, 160), (32, 60, 80), (64, 30, 40), (128, 15, 20), (64, 8, 10), (256, 4, 5))),
