@@ -247,7 +247,7 @@ def source_options(command: F) -> F:
                 type=click.Choice(["auto", "classes", "segmentation", "detection", "embedding", "value"]),
                 default="auto",
                 show_default=True,
-                help="What the outputs are; auto sees it from their form, and says so.",
+                help="Kind of the outputs; auto sees it from their form, and says so.",
             ),
             click.option(
                 "--head",

@@ -33,7 +33,8 @@ class Refine(Method):
     Parameters
     ----------
     blocks : int
-        Number of blocks, counted from the last; all of them where the network has fewer.
+        Number of blocks, counted from the last; all of them where the network has fewer. Blocks that the explained number
+        does not depend on are left out, such as those behind the feature map that a detection was found in.
     """
 
     name = "refine"
@@ -91,14 +92,26 @@ def refined(
     size = (spec.height, spec.width)
     products = [np.ones(size) for _ in questions]
     silent: list[list[str]] = [[] for _ in questions]
-    for place in range(max(0, model.blocks - blocks), model.blocks):
+    left = [blocks] * len(questions)
+    for place in reversed(range(model.blocks)):
+        reached = [
+            n > 0 and alpha.any() for n, alpha in zip(left, extracted.pooled_gradients[place], strict=True)
+        ]
+        if not any(reached):
+            continue
         layer = model.manifest.layers[place]
         for k, values in enumerate(layer_cam_maps(extracted, place, questions)):
+            if not reached[k]:
+                continue
+            left[k] -= 1
             wide, nothing = to_heatmap(values, size)
             products[k] *= wide
             if nothing:
                 name = layer.module or layer.tensor
-                silent[k].append(f"block {place + 1} ({name}): {NO_EVIDENCE}")
+                silent[k].insert(0, f"block {place + 1} ({name}): {NO_EVIDENCE}")
+    for k in (k for k, n in enumerate(left) if n == blocks):
+        products[k][:] = 0
+        silent[k].append(NO_EVIDENCE)
     heatmaps, notes = [], []
     for product, empty in zip(products, silent, strict=True):
         peak = float(product.max())
