@@ -99,7 +99,7 @@ def test_sise_lies_on_the_object(explainers: Any, name: str) -> None:
 
 
 def test_the_networks_have_learnt(explainers: Any) -> None:
-    """On pictures that they were not trained on; the shuffled ones have not."""
+    """On pictures that they were not trained on."""
     rng = np.random.default_rng(5)
     for _ in range(3):
         drawn = world.draw(rng)
@@ -112,5 +112,6 @@ def test_the_networks_have_learnt(explainers: Any) -> None:
             assert outlined.facts["region_share"] == pytest.approx(drawn.masks[kind].mean(), rel=0.15)
         seen = explainers("detection", False).detections(drawn.picture)
         assert {one.label for one in seen} == set(world.NAMES)
-        for one in seen:
-            assert np.abs(np.subtract(one.box, drawn.boxes[world.NAMES.index(one.label)])).max() < 8
+        for kind, label in enumerate(world.NAMES):
+            surest = next(one for one in seen if one.label == label)
+            assert np.abs(np.subtract(surest.box, drawn.boxes[kind])).max() < 8
