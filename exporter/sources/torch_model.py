@@ -70,7 +70,7 @@ def load_torchvision(
     classes: int | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Source:
-    """Build a torchvision classifier.
+    """Build a torchvision classifier, segmentation network or one-stage detector.
 
     Parameters
     ----------
@@ -92,9 +92,15 @@ def load_torchvision(
     models = torchvision_package().models
     known = models.list_models(module=models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
+        from sise_ort.exporter.sources import torchvision_places as places
+
+        if name in places.names(models):
+            return places.load_places(models, name, weights, classes, input_size)
+        close = difflib.get_close_matches(name, [*known, *places.names(models)], n=3)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise SourceError(f"'{name}' is neither a file nor a torchvision classification model{hint}")
+        raise SourceError(
+            f"'{name}' is neither a file nor a torchvision model of classes, segmentations or detections{hint}"
+        )
     entries = list(models.get_model_weights(name))
     default = models.get_model_weights(name).DEFAULT
     entry = None
@@ -104,13 +110,13 @@ def load_torchvision(
                 f"{option('classes', classes)}: the DEFAULT weights have 1000 classes; pass {option('weights')} a file or NONE"
             )
         entry = default
-        net = _default_weights(models, name, entry)
+        net = default_weights(models, name, entry)
     elif str(weights) == "NONE":
         net = _bare(models, name, classes, {})
     else:
         path = Path(weights)
         state = load_state(path)
-        entry = _recognise(path, entries) if classes is None else None
+        entry = recognise(path, entries) if classes is None else None
         if entry is not None:
             net = _official_file(models, name, entry, path)
         else:
@@ -344,7 +350,8 @@ def _bare(models: Any, name: str, classes: int | None, state: dict[str, Any]) ->
     return net
 
 
-def _default_weights(models: Any, name: str, entry: Any) -> nn.Module:
+def default_weights(models: Any, name: str, entry: Any) -> nn.Module:
+    """The network with torchvision's own weights, from the torch cache or the network."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
     try:
         net: nn.Module = models.get_model(name, weights=entry)
@@ -357,7 +364,7 @@ def _default_weights(models: Any, name: str, entry: Any) -> nn.Module:
     return net
 
 
-def _recognise(path: Path, entries: list[Any]) -> Any | None:
+def recognise(path: Path, entries: list[Any]) -> Any | None:
     """torchvision's entry whose published hash is the file's (the first eight digits stand in the URL)."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for entry in entries:
@@ -370,7 +377,7 @@ def _recognise(path: Path, entries: list[Any]) -> Any | None:
 def _official_file(models: Any, name: str, entry: Any, path: Path) -> nn.Module:
     """Build the model as torchvision does for these weights, reading them from `path`."""
     with _torch_cache(path, entry.url.rsplit("/", 1)[-1]):
-        return _default_weights(models, name, entry)
+        return default_weights(models, name, entry)
 
 
 @contextlib.contextmanager

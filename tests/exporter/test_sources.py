@@ -239,7 +239,7 @@ def test_torchvision_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "renamed.pth"
     torch.save(net.state_dict(), path)
     entry = models.SqueezeNet1_1_Weights.DEFAULT
-    monkeypatch.setattr(torch_model, "_recognise", lambda path, entries: entry)
+    monkeypatch.setattr(torch_model, "recognise", lambda path, entries: entry)
     monkeypatch.setattr(torch.hub, "_get_torch_home", lambda: str(tmp_path / "empty"))
     assert sise_ort.export("squeezenet1_1", tmp_path / "o.sise", weights=path).labels[0] == "tench"
     assert not (tmp_path / "empty").exists()
