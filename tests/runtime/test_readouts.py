@@ -231,6 +231,32 @@ def test_every_gradient_method_answers(loaded: Any, name: str) -> None:
             assert result.method == method and result.task == case.task
 
 
+@pytest.mark.parametrize("name", ["detection", "segmentation, sigmoid", "classes, sigmoid"])
+def test_refine_leaves_out_blocks_that_say_nothing(loaded: Any, name: str) -> None:
+    """The product of LayerCAM's maps over the last two blocks whose gradient is not zero, from torch."""
+    case, net, explainer = loaded(name)
+    frame = frame_of(case.size)
+    questions = asked(explainer, frame, case.targets)
+    scores, blocks = nets.doubled(net)(network_input(frame))
+    results = explainer.explain(frame, case.targets, method="refine", blocks=2)
+    reached = set()
+    for question, result in zip(questions, results, strict=True):
+        score = nets.score_of(case.task, question)(scores)
+        gradients = torch.autograd.grad(score, blocks, retain_graph=True, allow_unused=True)
+        pairs = [
+            (b, g) for b, g in zip(blocks, gradients, strict=True) if g is not None and g.abs().max() > 0
+        ]
+        reached.add(len(pairs))
+        product = torch.ones(case.size, dtype=torch.float64)
+        for block, gradient in pairs[-2:]:
+            cam = ((question.sign * gradient).clamp(min=0) * block).sum(1, keepdim=True).clamp(min=0)
+            wide = torch.nn.functional.interpolate(cam, size=case.size, mode="bilinear", align_corners=False)
+            product = product * wide[0, 0] / wide.max().clamp(min=1e-300)
+        expected = (product / product.max().clamp(min=1e-300)).detach().numpy()
+        np.testing.assert_allclose(result.heatmap, expected, atol=1e-4)
+    assert len(reached) > 1 or name != "detection"
+
+
 # Where a region lies --------------------------------------------------------------------------------
 
 
