@@ -16,6 +16,7 @@ from sise_ort.runtime.methods.checks import option_of, whole_number
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
 if TYPE_CHECKING:
+    from sise_ort.runtime.extracted import Extracted
     from sise_ort.runtime.model import BundleModel
     from sise_ort.runtime.providers import Tensor
 
@@ -52,6 +53,26 @@ def block_index(model: BundleModel, block: int) -> int:
     return (block or model.blocks) - 1
 
 
+def places_of(
+    model: BundleModel, extracted: Extracted, block: int
+) -> tuple[list[int], list[tuple[str, ...]]]:
+    """For every question the place of its block, and a note where it is not the last.
+
+    A block that is asked for is taken; 0 means the last one that the explained number depends on, since a detection that was
+    found on a shallow feature map has no gradient in the blocks behind it.
+    """
+    last, places, notes = block_index(model, block), [], []
+    for k in range(len(extracted.questions)):
+        reached = [b for b, alpha in enumerate(extracted.pooled_gradients) if alpha[k].any()]
+        place = last if block or not reached else reached[-1]
+        layer = model.manifest.layers[place]
+        places.append(place)
+        name = f"block {place + 1} ({layer.module or layer.tensor})"
+        behind = f"the map is of {name}: what is explained does not depend on the blocks behind it"
+        notes.append(() if place == last else (behind,))
+    return places, notes
+
+
 @dataclass(frozen=True)
 class GradCam(Method):
     """max(0, Σ_k w_k A_k) of one block, w_k the mean gradient of the class score over map A_k, upsampled bilinearly.
@@ -59,7 +80,7 @@ class GradCam(Method):
     Parameters
     ----------
     block : int
-        Number of the block, from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last that the explained number depends on.
     """
 
     name = "gradcam"
@@ -75,17 +96,22 @@ class GradCam(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        place = block_index(model, self.block)
+        block_index(model, self.block)  # refuses what is none, before anything runs
         extracted = model.extract(image, questions, 0.0)
-        features = extracted.features[place].numpy()[0].astype(np.float64)
-        gradients = extracted.gradients[place].numpy().astype(np.float64)
-        require_finite(*extracted.answers.arrays, gradients)
+        require_finite(*extracted.answers.arrays)
+        places, said = places_of(model, extracted, self.block)
         spec = model.manifest.input
-        answers = []
-        for question, gradient in zip(extracted.questions, gradients, strict=True):
-            weights = self._weights(features, question.sign * gradient)
-            heatmap, notes = to_heatmap(np.tensordot(weights, features, 1), (spec.height, spec.width))
-            answers.append(Attribution(question, heatmap, notes))
+        found: dict[int, Attribution] = {}
+        for place in set(places):
+            features = extracted.features[place].numpy()[0].astype(np.float64)
+            gradients = extracted.gradients[place].numpy().astype(np.float64)
+            require_finite(gradients)
+            for k in (k for k, own in enumerate(places) if own == place):
+                question = extracted.questions[k]
+                weights = self._weights(features, question.sign * gradients[k])
+                heatmap, notes = to_heatmap(np.tensordot(weights, features, 1), (spec.height, spec.width))
+                found[k] = Attribution(question, heatmap, said[k] + notes)
+        answers = [found[k] for k in range(len(places))]
         return Attributions(answers, extracted.answers, 1, len(questions))
 
     def _weights(self, features: Array, gradients: Array) -> Array:
@@ -101,7 +127,7 @@ class GradCamPlusPlus(GradCam):
     Parameters
     ----------
     block : int
-        Number of the block, from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last that the explained number depends on.
     """
 
     name = "gradcam++"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
 from sise_ort.runtime.methods.checks import whole_number
-from sise_ort.runtime.methods.grad_cam import block_index
+from sise_ort.runtime.methods.grad_cam import block_index, places_of
 from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LayerCam(Method):
     Parameters
     ----------
     block : int
-        Number of the block, from 1, shallow to deep; 0 takes the last.
+        Number of the block, from 1, shallow to deep; 0 takes the last that the explained number depends on.
     """
 
     name = "layercam"
@@ -85,14 +85,14 @@ class LayerCam(Method):
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
     ) -> Attributions:
-        place = block_index(model, self.block)
+        block_index(model, self.block)  # refuses what is none, before anything runs
         extracted = model.extract(image, questions, 0.0)
         require_finite(*extracted.answers.arrays)
+        places, said = places_of(model, extracted, self.block)
         spec = model.manifest.input
+        maps = {place: layer_cam_maps(extracted, place, questions) for place in set(places)}
         answers = []
-        for question, values in zip(
-            extracted.questions, layer_cam_maps(extracted, place, questions), strict=True
-        ):
-            heatmap, notes = to_heatmap(values, (spec.height, spec.width))
-            answers.append(Attribution(question, heatmap, notes))
+        for k, (question, place) in enumerate(zip(extracted.questions, places, strict=True)):
+            heatmap, notes = to_heatmap(maps[place][k], (spec.height, spec.width))
+            answers.append(Attribution(question, heatmap, said[k] + notes))
         return Attributions(answers, extracted.answers, 1, len(questions))

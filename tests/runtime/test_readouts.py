@@ -257,6 +257,21 @@ def test_refine_leaves_out_blocks_that_say_nothing(loaded: Any, name: str) -> No
     assert len(reached) > 1 or name != "detection"
 
 
+def test_the_last_block_that_matters(loaded: Any) -> None:
+    """The surest detection lies on a shallow feature map: Grad-CAM and LayerCAM take that, and say so."""
+    case, _, explainer = loaded("detection")
+    for method in ("gradcam", "gradcam++", "layercam"):
+        found = explainer.explain(frame_of(case.size), case.targets, method=method)
+        assert all(result.heatmap.any() for result in found)
+        assert any(
+            "does not depend on the blocks behind it" in note for result in found for note in result.notes
+        )
+        last = explainer.explain(
+            frame_of(case.size), case.targets, method=method, block=explainer.model.blocks
+        )
+        assert not all(result.heatmap.any() for result in last)
+
+
 # Where a region lies --------------------------------------------------------------------------------
 
 
