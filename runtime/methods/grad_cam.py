@@ -61,7 +61,9 @@ def places_of(
     A block that is asked for is taken; 0 means the last one that the explained number depends on, since a detection that was
     found on a shallow feature map has no gradient in the blocks behind it.
     """
-    last, places, notes = block_index(model, block), [], []
+    last = block_index(model, block)
+    places: list[int] = []
+    notes: list[tuple[str, ...]] = []
     for k in range(len(extracted.questions)):
         reached = [b for b, alpha in enumerate(extracted.pooled_gradients) if alpha[k].any()]
         place = last if block or not reached else reached[-1]
