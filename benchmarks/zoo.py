@@ -5,7 +5,7 @@
     python benchmarks/zoo.py --only timm:NAME … --add       # and add these alone to docs/models.md
 
 Each model runs in a process of its own, with random weights (seed 0). "Gradient error" compares the gradient of
-class 7's score with respect to every block, as extract.onnx computes it, with torch autograd on the exported
+class 7's score (of a segmentation its mean over all places, of a detector its best candidate's) with respect to every block, as extract.onnx computes it, with torch autograd on the exported
 program: both in float64 and relative in the L2 norm, so that it shows wrong rules and not float32's noise (deep
 networks with random weights amplify that beyond measure). torch folds batch normalisation into weights and rounds
 those to float32; where that alone may have turned a Relu, the model is exported once more without folding and
@@ -35,8 +35,18 @@ TARGET = 7
 LIMIT = 1e-5
 """Largest gradient error in float64 that passes."""
 SECONDS = 1800
+CLASSIFIERS, SECTION_OF_PLACES = "torchvision", "torchvision, segmentations and detectors"
+HEADING = (
+    "| model | parameters | blocks | gradient | scores | export | verdict |",
+    "|---|---|---|---|---|---|---|",
+)
 TRANSFORMERS = ("maxvit", "swin", "vit_")
-SIZES = {"inception_v3": 299, "regnet_y_128gf": 96}  # 128gf: what 24 GB can check in float64
+PLACES = {
+    "fcn_resnet50": 64, "deeplabv3_resnet50": 64, "deeplabv3_mobilenet_v3_large": 64, "lraspp_mobilenet_v3_large": 64,
+    "ssdlite320_mobilenet_v3_large": 96, "ssd300_vgg16": 300, "retinanet_resnet50_fpn": 96, "fcos_resnet50_fpn": 96,
+}  # fmt: skip
+"""torchvision's segmentation networks and detectors, with sides of pictures that float64 can check in seconds."""
+SIZES = {**PLACES, "inception_v3": 299, "regnet_y_128gf": 96}  # 128gf: what 24 GB can check in float64
 # One or two of each family; every name is timm's.
 TIMM = """resnet18d resnetrs50 res2net50_26w_4s res2next50 resnest14d seresnet18 legacy_seresnet18 ecaresnet26t
 skresnet18 resnext26ts gcresnet33ts resnetv2_50 resnetblur50 cspdarknet53 cspresnet50 dla34 hrnet_w18_small ghostnet_100
@@ -97,6 +107,7 @@ def measure(name: str) -> dict[str, Any]:
     import numpy as np
 
     import sise_ort
+    from sise_ort.readouts import Question
 
     size = size_of(name)
     row: dict[str, Any] = {"name": name, "size": size, "date": time.strftime("%Y-%m-%d")}
@@ -112,12 +123,14 @@ def measure(name: str) -> dict[str, Any]:
         row["export_gigabytes"] = high_water()
         explainer = sise_ort.load(bundle, provider="cpu", batch_size=2)
         frame = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-        result = explainer.explain(frame, target=TARGET, mu=0.95)
+        asked = Question(TARGET, {k: v[0] for k, v in tensors_of(manifest).items() if k != "class"})
+        result = explainer.explain(frame, target_of(explainer, frame), mu=0.95)
         row["masks"] = sum(result.mask_counts)
         row["explained"] = bool(np.isfinite(result.heatmap).all()) and row["masks"] > 0
-        extracted = explainer.model.extract(explainer.model.upload(frame), [TARGET], 0.0)
+        upload = explainer.model.upload(frame)
+        extracted = explainer.model.extract(upload, [asked], 0.0)
         single = [g.numpy() for g in extracted.gradients]
-        scores = extracted.scores
+        scores = explainer.model.whole(upload)["scores"]
         del explainer
         row |= compare(bundle, manifest, program, frame, scores, single)
         if max(row["gradient_errors"]) >= LIMIT:
@@ -132,6 +145,53 @@ def measure(name: str) -> dict[str, Any]:
     return row
 
 
+def target_of(explainer: Any, frame: Any) -> Any:
+    """What is explained: class 7, over the whole of a segmentation, at a candidate of a detector; random weights see nothing."""
+    import sise_ort
+
+    task = explainer.manifest.task.name
+    if task == "segmentation":
+        return sise_ort.Region(TARGET, box=(0, 0, frame.shape[1], frame.shape[0]))
+    if task == "detection":
+        boxes = explainer.model.whole(explainer.model.upload(frame))["boxes"]
+        return sise_ort.Detection(TARGET, box=tuple(boxes[len(boxes) // 2]))
+    return TARGET
+
+
+def tensors_of(manifest: Any) -> dict[str, Any]:
+    """Class 7, without another class, over all places or among all candidates, as the graphs take it."""
+    import numpy as np
+
+    given = {"class": np.array([TARGET])}
+    for name, (_, lengths) in manifest.task.given(manifest.head).items():
+        if name == "other":
+            given[name] = np.array([-1])
+        elif name != "class":
+            weight = 1 / np.prod(lengths) if name == "region" else 1.0
+            given[name] = np.full((1, *lengths), weight, np.float32)
+    return given
+
+
+def explained(task: str, outputs: list[Any], kind: str) -> tuple[Any, Any]:
+    """The number that contrast 0 differentiates, and the scores, from the program's outputs."""
+    import torch
+
+    scores = outputs[0][0]
+    if task == "classes":
+        return scores[TARGET], scores
+    if task == "segmentation":
+        return scores[TARGET].mean(), scores
+    trust = (torch.log_softmax(scores, 1) if kind == "softmax" else torch.nn.functional.logsigmoid(scores))[
+        :, TARGET
+    ]
+    number = scores[:, TARGET]
+    if len(outputs) > 2:  # an objectness
+        there = outputs[2][0].reshape(-1)
+        trust, number = trust + torch.nn.functional.logsigmoid(there), number + there
+        scores = torch.cat([scores, there[:, None]], 1)
+    return number[trust.argmax()], scores
+
+
 def compare(
     bundle: Path, manifest: Any, program: Any, frame: Any, scores: Any, single: Any
 ) -> dict[str, Any]:
@@ -143,21 +203,22 @@ def compare(
     facts = manifest.preprocessing
     mean, std = (np.float64(np.array(v, np.float32)) for v in (facts.mean, facts.std))  # as in the graph
     x = ((frame - mean) / std).transpose(2, 0, 1)[None]
-    feeds = {"image": frame[None], "class": np.array([TARGET]), "contrast": np.array(0.0, np.float32)}
+    feeds = {"image": frame[None], **tensors_of(manifest), "contrast": np.array(0.0, np.float32)}
     ours = run_float64(bundle / "extract.onnx", feeds)
 
-    values, output = run_program(program, torch.tensor(x, requires_grad=True))
+    values, outputs = run_program(program, torch.tensor(x, requires_grad=True))
+    number, theirs = explained(manifest.task.name, outputs, manifest.head.kind)
     found = [
         locate(layer.tensor, ours[f"features_{b}"], values) for b, layer in enumerate(manifest.layers, 1)
     ]
     tensors = [tensor for tensor, _ in found]
-    gradients = torch.autograd.grad(output[0, TARGET], tensors)
+    gradients = torch.autograd.grad(number, tensors)
     errors, single_errors = [], []
     for b, ((_, last), gradient) in enumerate(zip(found, gradients, strict=True)):
         truth = gradient.numpy().transpose(0, 3, 1, 2) if last else gradient.numpy()
         errors.append(relative(ours[f"gradients_{b + 1}"], truth))
         single_errors.append(relative(single[b], truth))
-    theirs = output.detach().numpy()[0]
+    theirs = theirs.detach().numpy()
     return {
         "parameters": sum(p.numel() for _, p in program.named_parameters()),
         "blocks": [[layer.channels, layer.height, layer.width] for layer in manifest.layers],
@@ -173,8 +234,8 @@ def relative(a: Any, b: Any) -> float:
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-300))
 
 
-def run_program(program: Any, x: Any) -> tuple[dict[str, Any], Any]:
-    """Every tensor of an exported program by name, in float64 under autograd, and its output."""
+def run_program(program: Any, x: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Every tensor of an exported program by name, in float64 under autograd, and its outputs."""
     import torch
 
     values: dict[str, Any] = {}
@@ -210,7 +271,7 @@ def run_program(program: Any, x: Any) -> tuple[dict[str, Any], Any]:
     outputs = Recorder(program.graph_module).run(*inputs)
     names = [spec.arg.name for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
     places = [spec.arg.name for spec in signature.output_specs]
-    return values, outputs[places.index(names[0])]
+    return values, [outputs[places.index(name)] for name in names]
 
 
 def locate(name: str, features: Any, values: dict[str, Any]) -> tuple[Any, bool]:
@@ -284,18 +345,19 @@ def markdown(rows: list[dict[str, Any]], workers: int) -> str:
         "- *gradient*: relative L2 error of every block's gradient against torch autograd, both in float64; a network passes "
         f"below {LIMIT:.0e}. What is left is float32's rounding of the weights that torch folds batch normalisations into; "
         "where that turns a Relu, the network is judged without folding (\\*).",
+        "- Of a segmentation the mean score of class 7 over all places is differentiated, of a detector the score of its best "
+        "candidate for class 7 (with its objectness).",
         "- *scores*: largest difference of the class scores in float32 from torch's in float64, relative to the largest score.",
         "- *export*: seconds and peak memory of `sise-ort export`, torch's own conversion included; models ran "
         f"{workers} at a time.",
         "",
     ]
-    for title, kind in (("torchvision", False), ("timm", True)):
-        chosen = [r for r in good if r["name"].startswith("timm:") is kind]
+    for title in (CLASSIFIERS, SECTION_OF_PLACES, "timm"):
+        chosen = [r for r in good if section_of(r["name"]) == title]
         lines += [
             f"## {title}: {len(chosen)}",
             "",
-            "| model | parameters | blocks | gradient | scores | export | verdict |",
-            "|---|---|---|---|---|---|---|",
+            *HEADING,
         ]
         lines += [_line(r) for r in chosen] + [""]
     lines += [f"## What fails: {len(bad)}", ""]
@@ -318,20 +380,30 @@ def with_rows(page: str, rows: list[dict[str, Any]]) -> str:
         if row["verdict"] != "passes":
             continue
         lines = [line for line in lines if not re.match(rf"\| {re.escape(row['name'])}( \(\d+\))? \|", line)]
-        title = "## timm: " if row["name"].startswith("timm:") else "## torchvision: "
+        title = f"## {section_of(row['name'])}: "
+        if not any(line.startswith(title) for line in lines):
+            place = next(i for i, line in enumerate(lines) if line.startswith("## timm: "))
+            lines[place:place] = [f"{title}0", "", *HEADING, ""]
         start = next(i for i, line in enumerate(lines) if line.startswith(title))
         lines.insert(lines.index("", start + 2), _line(row))
         lines = [
             re.sub(r"(, \d{4}-\d\d-\d\d)(?: to [\d-]+)?\.$", rf"\1 to {row['date']}.", line) for line in lines
         ]
-    counts = {"torchvision": 0, "timm": 0}
+    counts = {CLASSIFIERS: 0, SECTION_OF_PLACES: 0, "timm": 0}
     for line in lines:
         if line.endswith("| passes |"):
-            counts["timm" if line.startswith("| timm:") else "torchvision"] += 1
+            counts[section_of(line.split()[1])] += 1
     text = "\n".join(lines) + "\n"
     for title, count in counts.items():
         text = re.sub(rf"(?m)^## {title}: \d+$", f"## {title}: {count}", text)
     return re.sub(r"(?m)^\d+ networks pass", f"{sum(counts.values())} networks pass", text)
+
+
+def section_of(name: str) -> str:
+    """The part of docs/models.md where a network stands."""
+    if name in PLACES:
+        return SECTION_OF_PLACES
+    return "timm" if name.startswith("timm:") else CLASSIFIERS
 
 
 def _line(r: dict[str, Any]) -> str:
@@ -378,7 +450,7 @@ def main() -> None:
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     page = Path(__file__).parents[1] / "docs" / "models.md"
-    names = torchvision_names() + [f"timm:{name}" for name in TIMM]
+    names = torchvision_names() + list(PLACES) + [f"timm:{name}" for name in TIMM]
     wanted = names if arguments.only is None else arguments.only
     waiting = [n for n in wanted if arguments.only is not None or not file_of(arguments.folder, n).is_file()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
