@@ -128,7 +128,7 @@ def _best_of(asking: Asking, index: int) -> Found:
             return one
     name = class_name(index, asking.manifest.labels)
     raise NotSeenError(
-        f"the network detects no {shown(name)} in this picture with a confidence of {SUREST} or more; give the place "
+        f"the network detects no {shown(name)} in this picture with a confidence of {SUREST} or more; give the place in Python "
         f"with Detection({shown(name)}, box=…)"
     )
 
