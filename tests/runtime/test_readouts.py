@@ -400,7 +400,7 @@ def test_likeness_to_itself(loaded: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "target", "words"),
     [
-        ("value", Value(2), r"has the shape \[2, 3\]: 2 is no place in it"),
+        ("value", Value(2), r"has the shape \[2, 3\]: \[2\] is no place in it"),
         ("value", Value((0, 1, 2)), "is no place in it"),
         ("value", Value(slice(2, 2)), "takes no value"),
         ("value", Value("x"), "is no place in it"),
