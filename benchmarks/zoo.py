@@ -172,7 +172,7 @@ def tensors_of(manifest: Any) -> dict[str, Any]:
     return given
 
 
-def explained(task: str, outputs: list[Any], kind: str) -> tuple[Any, Any]:
+def explained(task: str, outputs: list[Any]) -> tuple[Any, Any]:
     """The number that contrast 0 differentiates, and the scores, from the program's outputs."""
     import torch
 
@@ -181,15 +181,12 @@ def explained(task: str, outputs: list[Any], kind: str) -> tuple[Any, Any]:
         return scores[TARGET], scores
     if task == "segmentation":
         return scores[TARGET].mean(), scores
-    trust = (torch.log_softmax(scores, 1) if kind == "softmax" else torch.nn.functional.logsigmoid(scores))[
-        :, TARGET
-    ]
     number = scores[:, TARGET]
     if len(outputs) > 2:  # an objectness
         there = outputs[2][0].reshape(-1)
-        trust, number = trust + torch.nn.functional.logsigmoid(there), number + there
+        number = number + there
         scores = torch.cat([scores, there[:, None]], 1)
-    return number[trust.argmax()], scores
+    return number.max(), scores
 
 
 def compare(
@@ -207,7 +204,7 @@ def compare(
     ours = run_float64(bundle / "extract.onnx", feeds)
 
     values, outputs = run_program(program, torch.tensor(x, requires_grad=True))
-    number, theirs = explained(manifest.task.name, outputs, manifest.head.kind)
+    number, theirs = explained(manifest.task.name, outputs)
     found = [
         locate(layer.tensor, ours[f"features_{b}"], values) for b, layer in enumerate(manifest.layers, 1)
     ]
