@@ -12,7 +12,7 @@ import onnx_ir.passes.common as passes
 from sise_ort.bundle import Head, InputSpec, Preprocessing
 from sise_ort.exporter.ops import Ops
 from sise_ort.exporter.sources.cleaning import IR_VERSION, OPSET
-from sise_ort.tasks import Task
+from sise_ort.tasks import Classes, Task
 
 FLOAT, INT64, UINT8 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.UINT8
 
@@ -107,7 +107,7 @@ def read_outputs(
     shape : (K, n)
         Questions and network inputs.
     """
-    if not task.on_device:
+    if isinstance(task, Classes):
         return {"scores": outputs["scores"]}, {"scores": [shape[1], head.classes]}
     psi, score = task.read(op, head, outputs, given)
     return {"psi": psi, "score": score}, {"psi": shape, "score": shape}

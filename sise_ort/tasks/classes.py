@@ -38,7 +38,3 @@ class Classes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     def seed(self, op: Ops[V], head: Head, scores: V, given: Mapping[str, V], contrast: V | float) -> V:
         """See `sise_ort.formulas.seed.class_seed`."""
         return class_seed(op, scores, given["class"], given["other"], contrast, head.classes)
-
-    def read(self, op: Ops[V], head: Head, outputs: Mapping[str, V], given: Mapping[str, V]) -> tuple[V, V]:
-        """Class scores are read on the host (`sise_ort.readouts.class_answers`)."""
-        raise NotImplementedError
