@@ -1,4 +1,4 @@
-"""Fully convolutional classifiers: class scores at every place become one row of scores, their mean over the places."""
+"""Class scores at every place, as segmentations and fully convolutional classifiers give them, and their mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlaceScores:
 
     Attributes
     ----------
-    tensor : str
+    value : ir.Value
         The file's tensor of scores, before the final activation.
     axes : (int, int, int)
         Its axes of classes, height and width.
@@ -30,14 +30,36 @@ class PlaceScores:
         Their lengths.
     activation : str
         The operator that ends the file's graph (Softmax, LogSoftmax, Sigmoid), "" if none of them does.
+    perms : tuple of tuple of int
+        The Transposes behind the activation, in their order.
     """
 
-    tensor: str
+    value: ir.Value
     axes: Axes
     classes: int
     height: int
     width: int
     activation: str
+    perms: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def tensor(self) -> str:
+        """Name of the file's tensor of scores."""
+        return self.value.name or ""
+
+    @property
+    def shape(self) -> ir.Shape:
+        """[n, classes, height, width]."""
+        assert self.value.shape is not None
+        return ir.Shape([self.value.shape[0], self.classes, self.height, self.width])
+
+    def channels_first(self, op: Ops) -> ir.Value:
+        """The scores as [n, classes, height, width], appended to the graph of `op` where they are not."""
+        first: ir.Value = (
+            self.value if self.axes == CHANNELS_FIRST else op.Transpose(self.value, perm=[0, *self.axes])
+        )
+        first.shape, first.type = self.shape, ir.TensorType(ir.DataType.FLOAT)
+        return first
 
     @property
     def note(self) -> str:
@@ -91,8 +113,42 @@ def mean_over_places(graph: ir.Graph) -> PlaceScores | None:
     output = graph.outputs[0]
     if output.shape is not None and list(output.shape.dims[2:]) == [1, 1]:
         return None
-    value = output
+    found = scores_at_places(graph)
+    if found is None:
+        return None
+    op = Ops(graph, prefix="places")
+    mean: ir.Value = op.GlobalAveragePool(found.channels_first(op))
+    flat: ir.Value = op.Flatten(mean, axis=1)
+    batch = found.shape[0]
+    for made, shape in ((mean, [batch, found.classes, 1, 1]), (flat, [batch, found.classes])):
+        made.shape, made.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs[:] = [flat]
+    return found
+
+
+def scores_at_places(graph: ir.Graph) -> PlaceScores | None:
+    """Find the class scores at every place that the only output of a graph comes from.
+
+    Parameters
+    ----------
+    graph : ir.Graph
+        With one output and known shapes.
+
+    Returns
+    -------
+    PlaceScores or None
+        None where the output is none of [n, classes, height, width] or [n, height, width, classes].
+
+    Raises
+    ------
+    SourceError
+        The final softmax runs over places, or the size of the output is only known while running.
+    """
+    value = output = graph.outputs[0]
+    perms: list[tuple[int, ...]] = []
     while (node := value.producer()) is not None and node.op_type in _PASSING:
+        if node.op_type == "Transpose":
+            perms.insert(0, tuple(attribute(node, "perm")))
         value = input_of(node)
     activation = node.op_type if node is not None and node.op_type in _ACTIVATIONS else ""
     scores = input_of(node) if node is not None and activation else output
@@ -111,19 +167,7 @@ def mean_over_places(graph: ir.Graph) -> PlaceScores | None:
             f"the size of output '{output.name}' {scores.shape} is only known while running; export with a fixed "
             f"{option('input_size')}"
         )
-    op = Ops(graph, prefix="places")
-    batch = scores.shape[0]
-    first = scores if axes == CHANNELS_FIRST else op.Transpose(scores, perm=[0, *axes])
-    mean: ir.Value = op.GlobalAveragePool(first)
-    flat: ir.Value = op.Flatten(mean, axis=1)
-    for made, shape in (
-        (first, [batch, classes, height, width]),
-        (mean, [batch, classes, 1, 1]),
-        (flat, [batch, classes]),
-    ):
-        made.shape, made.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
-    graph.outputs[:] = [flat]
-    return PlaceScores(scores.name or "", axes, classes, height, width, activation)
+    return PlaceScores(scores, axes, classes, height, width, activation, tuple(perms) if activation else ())
 
 
 def _axes_of(graph: ir.Graph, scores: ir.Value) -> Axes:

@@ -14,8 +14,8 @@ from sise_ort.errors import SourceError, option
 from sise_ort.exporter.detectors import detector
 from sise_ort.exporter.head import ACTIVATIONS, cut_head, decide_head, is_embedding
 from sise_ort.exporter.layout import CHANNELS_FIRST, feature_axes
-from sise_ort.exporter.ops import Ops, attribute, input_of
-from sise_ort.exporter.places import PlaceScores, mean_over_places
+from sise_ort.exporter.ops import Ops
+from sise_ort.exporter.places import PlaceScores, mean_over_places, scores_at_places
 from sise_ort.heads import Head
 from sise_ort.tasks import Classes, Detector, Embedding, Segmentation, Task, Values
 
@@ -152,49 +152,23 @@ def _decide(graph: ir.Graph, head: str) -> tuple[str, tuple[str, ...]]:
 def _segmentation(model: ir.Model, head: str, said: tuple[str, ...]) -> FoundTask:
     graph = model.graph
     output = graph.outputs[0]
-    behind, value = [], output
-    while (node := value.producer()) is not None and node.op_type in _PASSING:
-        behind.append(node)
-        value = input_of(node)
-    activation = node.op_type if node is not None and node.op_type in ACTIVATIONS else ""
-    scores = input_of(node) if node is not None and activation else output
-    behind = behind if activation else []
-    if scores.shape is None or len(scores.shape) != 4:
+    places = scores_at_places(graph)
+    if places is None:
         raise SourceError(
-            f"output '{output.name}' has shape {scores.shape}; a segmentation gives [n, classes, height, width]"
+            f"output '{output.name}' has shape {output.shape}; a segmentation gives [n, classes, height, width]"
         )
-    axes = feature_axes(graph).get(scores, CHANNELS_FIRST)
-    if node is not None and activation in ("Softmax", "LogSoftmax"):
-        axis = int(attribute(node, "axis", -1)) % 4
-        if axis != axes[0]:
-            raise SourceError(
-                f"the final {activation} runs over axis {axis} of {scores.shape}, not over classes"
-            )
-    classes, height, width = (scores.shape[axis] for axis in axes)
-    if not (isinstance(classes, int) and isinstance(height, int) and isinstance(width, int)):
-        raise SourceError(
-            f"the size of output '{output.name}' {scores.shape} is only known while running; export with a fixed "
-            f"{option('input_size')}"
-        )
-    _require_pictures(graph, output, scores)
-    batch = scores.shape[0]
-    if axes != CHANNELS_FIRST:
-        op = Ops(graph, prefix="task")
-        scores = op.Transpose(scores, perm=[0, *axes])
-    scores.shape = ir.Shape([batch, classes, height, width])
-    scores.type = ir.TensorType(ir.DataType.FLOAT)
-    graph.outputs[:] = [scores]
-    found = ACTIVATIONS.get(activation)
-    order = [int(i) for i in np.argsort([0, *axes])]
-    perms = [list(attribute(n, "perm")) for n in reversed(behind) if n.op_type == "Transpose"]
+    _require_pictures(graph, output, places.value)
+    graph.outputs[:] = [places.channels_first(Ops(graph, prefix="task"))]
+    order = [int(i) for i in np.argsort([0, *places.axes])]
 
     def restore(answer: Answer) -> NDArray[np.floating]:
-        values = _activated(answer["scores"], activation).transpose(order)
-        for perm in perms:
+        values = _activated(answer["scores"], places.activation).transpose(order)
+        for perm in places.perms:
             values = values.transpose(perm)
         return values
 
-    return FoundTask(Segmentation(height, width), decide_head(head, found, classes), restore, said)
+    head_found = decide_head(head, ACTIVATIONS.get(places.activation), places.classes)
+    return FoundTask(Segmentation(places.height, places.width), head_found, restore, said)
 
 
 def _embedding(model: ir.Model, said: tuple[str, ...]) -> FoundTask:
