@@ -171,16 +171,16 @@ def class_answers(
     confidence : [n, classes], optional
         Confidences, where the network has computed them; else the head does, in float64.
     """
-    with np.errstate(invalid="ignore"):  # scores that are not finite are refused later
-        confidence = head.confidences(scores) if confidence is None else confidence
-    op = NumpyOps()
+    if confidence is None:
+        with np.errstate(invalid="ignore"):  # scores that are not finite are refused later
+            confidence = head.confidences(scores)
     psi, score = np.empty((2, len(questions), len(scores)))
     for k, question in enumerate(questions):
         z = scores[:, question.index].astype(np.float64)
         if question.other >= 0:
             score[k] = z - scores[:, question.other].astype(np.float64)
-            psi[k] = sigmoid(op, score[k])
+            psi[k] = sigmoid(NumpyOps(), score[k])
         else:
             score[k] = question.sign * z
-            psi[k] = absence(op, z) if question.absent else confidence[:, question.index]
+            psi[k] = absence(NumpyOps(), z) if question.absent else confidence[:, question.index]
     return Answers(psi, score, np.asarray(scores, np.float32))
