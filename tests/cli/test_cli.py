@@ -105,7 +105,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path, tiny_bundle: P
         (["explain", "BUNDLE", "PICTURE", "--target", "bea"], 1, "did you mean 'bee'"),
         (["explain", "BUNDLE", "PICTURE", "--target-index", "9"], 1, "out of range"),
         (["explain", "BUNDLE", "PICTURE", "--target", "positive", "--target", "bee"], 2, "stands alone"),
-        (["explain", "BUNDLE", "PICTURE", "--provider", "cuda"], 1, "provider cuda is not part"),
+        (["explain", "BUNDLE", "PICTURE", "--provider", "cuda"], 1, "Error: provider cuda "),
         (["explain", "nothing.sise", "PICTURE"], 1, "there is no bundle"),
         (["export", "nothing.onnx"], 1, "there is no model file"),
         (["export", "ONNX"], 1, "--normalize imagenet, tf or none"),
