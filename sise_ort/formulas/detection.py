@@ -50,10 +50,13 @@ def detection_seed(
     best = op.ArgMax(ranked, axis=1, keepdims=0)
     at = op.Cast(is_index(op, op.Reshape(best, op.constant([-1])), number, [-1, 1]), to=op.dtype)
     plain = op.Mul(at, op.Cast(is_class, to=op.dtype))
-    full = op.Mul(op.Mul(at, op.Sigmoid(op.Neg(d))), direction)
     if there is None:  # one candidate and one factor: only the direction counts
         return op.Where(of_confidence, op.Mul(at, direction), plain)
-    rest = op.Where(of_confidence, op.Mul(at, op.Sigmoid(op.Neg(there))), at)
+    # of the two factors only their ratio counts; as logarithms they do not underflow where both are certain
+    slope, slope_there = log_sigmoid(op, op.Neg(d)), log_sigmoid(op, op.Neg(there))
+    steepest = op.Max(slope, slope_there)
+    full = op.Mul(op.Mul(at, op.Exp(op.Sub(slope, steepest))), direction)
+    rest = op.Where(of_confidence, op.Mul(at, op.Exp(op.Sub(slope_there, steepest))), at)
     return op.Concat(op.Where(of_confidence, full, plain), rest, axis=2)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sise_ort.formulas.detection import detection_seed
 from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.seed import NO_OTHER, RUNNER_UP
 from sise_ort.heads import Head
@@ -334,3 +335,11 @@ def test_which_psi_is_bounded() -> None:
         assert Classes().bounded(head) == Segmentation(2, 2).bounded(head) == (kind != "none")
     assert Detector(3).bounded(Head("sigmoid", 2)) and Embedding().bounded(Head("none", 4))
     assert not Values((3,)).bounded(Head("none", 3))
+
+
+def test_the_seed_of_a_detection_does_not_underflow() -> None:
+    """Both factors, 1 - σ(z), are 0 in float32 from z = 104 on; their ratio, e to 1, stays."""
+    scores = np.array([[[200.0, 0.0, 201.0]]], np.float32)
+    given = np.array([0]), np.ones((1, 1), np.float32), np.float32(1)
+    found = detection_seed(NumpyOps(np.float32), scores, *given, (1, 2, True), False)
+    np.testing.assert_allclose(found[0, 0], [1, 0, np.exp(-1.0)], rtol=1e-5)
