@@ -68,7 +68,8 @@ class _Crew:
     Notes
     -----
     Python raises KeyboardInterrupt in the main thread only. Another one starts the processes, so that none is started half
-    and none is forgotten.
+    and none is forgotten. It runs before the first process is asked for: a pool whose thread was interrupted as it started
+    does not know the thread, and would not wait for it at the end.
     """
 
     def __init__(self, arguments: tuple[Explainer, Plan, str]) -> None:
@@ -79,6 +80,11 @@ class _Crew:
         self._starter = ThreadPoolExecutor(1, "sise-ort workers")
         self._started: dict[Connection, Any] = {}
         self._dead = 0
+        try:
+            self._starter.submit(bool).result()
+        except BaseException:
+            self._starter.shutdown(wait=False)
+            raise
 
     def outcomes(self, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
         left = deque(tasks)

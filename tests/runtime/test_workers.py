@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -180,6 +181,34 @@ def test_fewer_workers_than_asked_for(
     """Where the system starts one process and no second one, that one does everything."""
     refuse(monkeypatch, 1, OSError(errno.EAGAIN, "Resource temporarily unavailable"))
     assert len(evaluate(plan, open_dataset("folder", pictures), tmp_path / "out", workers=3).rows) == 8
+
+
+def test_an_interrupt_while_the_starting_thread_starts(
+    plan: Plan, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after a thread has begun, before the pool knows it: no process outlives the evaluation."""
+    start_thread, start_process = threading.Thread.start, BaseProcess.start
+    threads: list[threading.Thread] = []
+    processes: list[BaseProcess] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start_thread(thread)
+        if thread.name.startswith("sise-ort workers"):
+            threads.append(thread)
+            raise KeyboardInterrupt
+
+    def noted(process: BaseProcess) -> None:
+        start_process(process)
+        processes.append(process)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    monkeypatch.setattr(BaseProcess, "start", noted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, open_dataset("folder", pictures), tmp_path / "out", workers=2)
+    (thread,) = threads
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not any(process.is_alive() for process in processes)
 
 
 def test_an_interrupt_while_a_process_starts(
