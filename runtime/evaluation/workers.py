@@ -82,6 +82,8 @@ class _Crew:
         self._dead = 0
         try:
             self._starter.submit(bool).result()
+        except RuntimeError as error:
+            raise _not_started(error) from error
         except BaseException:
             self._starter.shutdown(wait=False)
             raise

@@ -175,6 +175,22 @@ def test_no_worker_starts(
     assert len(evaluate(plan, data, tmp_path / "out").rows) == 8
 
 
+def test_no_thread_starts(
+    plan: Plan, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no thread left for starting workers, that is said in the same words."""
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith("sise-ort workers"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(SiseError, match=r"no worker process can be started \(can't start new thread\)"):
+        evaluate(plan, open_dataset("folder", pictures), tmp_path / "out", workers=2)
+
+
 def test_fewer_workers_than_asked_for(
     plan: Plan, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
