@@ -10,18 +10,17 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from exporting import HEAD, STEM, WEIGHTS, exported, parsed, weights
+from exporting import STEM, WEIGHTS, exported, parsed, weights
 from gradcheck import relative
 from rounding import Float64, Rounding
 
 import sise_ort
-from sise_ort.errors import BundleError, ExportError, GradientError, ParameterError, TargetError
+from sise_ort.errors import BundleError, ExportError, ParameterError, TargetError
 from sise_ort.formulas.resampling import hat_matrix
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import upsample
 from sise_ort.runtime.methods import METHODS, Call
 from sise_ort.runtime.methods.integrated_gradients import baseline_input, integrate
-from sise_ort.runtime.methods.rise import random_masks
 
 torch = pytest.importorskip("torch")
 GRAPHS = ("head", "image-gradient", "full-gradient")
@@ -136,44 +135,7 @@ def test_score_cam_against_its_definition(reference_explainers: Any, name: str, 
     assert result.mask_counts == (int(alive.sum()),)
 
 
-def test_rise_against_torch_with_the_same_masks(reference_explainers: Any, networks: Any) -> None:
-    explainer, net, frame = reference_explainers["plain"], networks.plain().double(), networks.pictures(1)[0]
-    count, cells, probability, seed = 50, 5, 0.4, 9
-    rng = np.random.default_rng(seed)
-    side = [-(-n // cells) for n in networks.SIZE]
-    grids = torch.from_numpy((rng.random((count, cells, cells)) < probability).astype(np.float64))
-    shifts = [rng.integers(0, s, count) for s in side]
-    wide = torch.nn.functional.interpolate(
-        grids[:, None], size=[(cells + 1) * s for s in side], mode="bilinear", align_corners=False
-    )
-    masks = torch.stack(
-        [
-            m[:, y : y + networks.SIZE[0], x : x + networks.SIZE[1]]
-            for m, y, x in zip(wide, *shifts, strict=True)
-        ]
-    )
-    ours = np.concatenate(list(random_masks(networks.SIZE, count, cells, probability, seed, 7)))
-    np.testing.assert_allclose(ours, masks.numpy(), atol=1e-6)
-    with torch.no_grad():
-        psi = torch.softmax(net(networks.network_input(frame).double() * masks), 1)[:, 2]
-    theirs = scaled((psi[:, None, None, None] * masks).sum(0)[0].numpy())
-    settings: dict[str, Any] = {"masks": count, "cells": cells, "probability": probability, "seed": seed}
-    result = explainer.explain(frame, 2, method="rise", **settings)
-    assert np.abs(result.heatmap - theirs).max() < 1e-3
-    assert result.forward_passes == 1 + count and result.backward_passes == 0
-    again = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=50)
-    np.testing.assert_allclose(
-        again.explain(frame, 2, method="rise", **settings).heatmap, result.heatmap, atol=1e-4
-    )
-
-
-def test_rise_never_holds_all_masks() -> None:
-    sizes = [len(part) for part in random_masks((30, 40), 20, 7, 0.5, 0, 8)]
-    assert sizes == [8, 8, 4]
-
-
 def test_upsampling_is_opencvs() -> None:
-    import cv2
 
     values = np.random.default_rng(0).normal(0, 1, (5, 7))
     theirs = cv2.resize(values, (40, 31), interpolation=cv2.INTER_LINEAR)
@@ -330,73 +292,6 @@ def test_batches_of_one(tmp_path: Path, frame: Any) -> None:
         assert one.backward_passes == any_.backward_passes
 
 
-BIASES = {
-    "batch normalisation": (
-        "c = Conv<pads=[1,1,1,1]>(picture, w)\n b = BatchNormalization<epsilon=0.1>(c, gamma, beta, mu, var)\n r = Relu(b)",
-        {"gamma": weights(8), "beta": weights(8, seed=1), "mu": weights(8, seed=2), "var": np.abs(weights(8, seed=5))},
-    ),
-    "sums and differences": (
-        "c = Conv<pads=[1,1,1,1]>(picture, w)\n a = Add(beta, c)\n t = Relu(a)\n d = Sub(mu, t)\n e = LeakyRelu(d)\n r = Sub(e, one)",
-        {"beta": weights(1, 8, 1, 1), "mu": weights(8, 1, 1, seed=2), "one": np.float32([0.3])},
-    ),
-    "a transposed convolution": (
-        "c = Conv<pads=[1,1,1,1], strides=[2,2]>(picture, w, b)\n t = Relu(c)\n r = ConvTranspose<strides=[2,2]>(t, up, b2)",
-        {"b": weights(8, seed=1), "up": weights(8, 8, 2, 2), "b2": weights(8, seed=2)},
-    ),
-    "channels last": (
-        "l = Transpose<perm=[0,2,3,1]>(picture)\n m = MatMul(l, dense)\n a = Add(m, b)\n t = Relu(a)\n"
-        " r = Transpose<perm=[0,3,1,2]>(t)",
-        {"dense": weights(3, 8), "b": weights(8, seed=1)},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", BIASES)
-def test_full_grad_finds_every_bias(tmp_path: Path, frame: Any, kind: str) -> None:
-    """Completeness: for piecewise linear networks through 0 all terms add up to the score, if no bias is missed."""
-    body, params = BIASES[kind]
-    tail = (
-        "\n q = Conv<pads=[1,1,1,1]>(r, v, vb)\n s = Relu(q)\n g = GlobalAveragePool(s)\n f = Flatten(g)\n"
-        " scores = Gemm<beta=0.5>(f, fc, fb)"
-    )
-    model = parsed(body + tail, WEIGHTS | params | {"vb": weights(16, seed=7), "fb": 3 * weights(4, seed=8)})
-    explainer = exported(model, tmp_path, graphs=("full-gradient",))
-    for result in explainer.explain(frame, [0, 1, 2, 3], method="fullgrad"):
-        assert result.facts["completeness_error"] < 1e-3
-        assert result.heatmap.max() == 1
-
-
-def test_full_grad_refuses_biases_that_mix_pictures_and_places(tmp_path: Path) -> None:
-    body = STEM + "m = Reshape(s, merged)\n a = Add(m, b)\n k = Reshape(a, back)\n" + HEAD.format("k")
-    params = {"merged": np.array([-1, 12]), "back": np.array([-1, 16, 8, 12]), "b": weights(12)}
-    with pytest.raises(GradientError, match=r"Add .* adds a bias to a tensor whose first axis"):
-        exported(parsed(body, WEIGHTS | params), tmp_path, graphs=("full-gradient",))
-    assert exported(parsed(body, WEIGHTS | params), tmp_path, graphs=("image-gradient",)).methods
-
-
-def test_an_operator_without_a_rule_before_the_first_block(tmp_path: Path, frame: Any) -> None:
-    """It does not matter for SISE, but for gradients down to the picture."""
-    body = STEM.replace("picture, w", "odd, w") + HEAD.format("s")
-    model = parsed("odd = Hardmax<axis=1>(picture)\n" + body, WEIGHTS)
-    assert exported(model, tmp_path).explain(frame).heatmap.any()
-    with pytest.raises(
-        GradientError, match=r"no gradient rule for operator Hardmax .* leave out image-gradient"
-    ):
-        exported(model, tmp_path, graphs=("image-gradient",), force=True)
-
-
-def test_full_grad_reports_what_activations_add(tmp_path: Path, frame: Any) -> None:
-    """Smooth activations have biases of their own, which the method leaves out: the error says how much they are."""
-    body = (
-        STEM.replace("Relu(c)", "Sigmoid(c)")
-        + "g = GlobalAveragePool(s)\n f = Flatten(g)\n scores = Gemm(f, fc)"
-    )
-    result = exported(parsed(body, WEIGHTS), tmp_path, graphs=("full-gradient",)).explain(
-        frame, 0, method="fullgrad"
-    )
-    assert result.facts["completeness_error"] > 0.05
-
-
 def test_the_page_of_methods_is_up_to_date() -> None:
     import write_methods
 
@@ -422,20 +317,6 @@ def test_head_needs_a_cut(tmp_path: Path, make_tiny: Any) -> None:
         exported(model, tmp_path, graphs=("head",), layers=["r3"])
     with pytest.raises(ParameterError, match="graphs=: there is no graph 'heads'"):
         exported(model, tmp_path, graphs=("heads",))
-
-
-def test_random_masks_are_those_drawn_at_once() -> None:
-    """Drawn batch by batch, from two places of one stream: grids first, then where each is cut out."""
-    size, masks, cells = (30, 44), 13, 5
-    rng = np.random.default_rng(6)
-    grids = rng.random((masks, cells, cells)) < 0.4
-    shifts = [rng.integers(0, -(-length // cells), masks) for length in size]
-    found = np.concatenate(list(random_masks(size, masks, cells, 0.4, 6, 4)))
-    for mask, grid, y, x in zip(found, grids, *shifts, strict=True):
-        wide = cv2.resize(
-            grid.astype(np.float64), ((cells + 1) * 9, (cells + 1) * 6), interpolation=cv2.INTER_LINEAR
-        )
-        np.testing.assert_allclose(mask[0], wide[y : y + size[0], x : x + size[1]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
