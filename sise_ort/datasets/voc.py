@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 (and later): JPEGImages, Annotations, ImageSets/Main."""
+"""PASCAL VOC 2007 (and later): JPEGImages, with the boxes of Annotations or the masks of SegmentationClass."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sise_ort.datasets.dataset import Box, Dataset, Sample
-from sise_ort.datasets.reading import one_of, read_bytes, read_text
-from sise_ort.errors import DatasetError
+import numpy as np
+from numpy.typing import NDArray
 
+from sise_ort.datasets.dataset import Box, Dataset, Problem, Sample, Truth, UnusableSample
+from sise_ort.datasets.reading import one_of, read_bytes, read_text
+from sise_ort.errors import DatasetError, FrameError
+from sise_ort.frame import read
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""VOC's classes in the order of their colours in SegmentationClass, from 1; 0 is the background."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TAGS = re.compile(
     rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<(?P<closing>/?)(?P<name>[\w:.-]+)[^<>]*?(?P<empty>/?)>",
@@ -41,7 +50,89 @@ class Object:
     corners: dict[str, float]
 
 
-def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union: bool = True) -> Dataset:
+@dataclass(frozen=True)
+class ClassMask:
+    """One class in a picture of SegmentationClass.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        As seen from the data set's folder.
+    number : int
+        Of the class, from 1.
+    """
+
+    path: Path
+    name: str
+    number: int
+
+    def mask(self, height: int, width: int) -> Truth:
+        """Read the mask; see `Region.mask`."""
+        try:
+            numbers = class_numbers(self.path)
+        except (FrameError, ValueError) as error:
+            raise self._unusable(str(error)) from error
+        if numbers.shape != (height, width):
+            rows, columns = numbers.shape
+            raise self._unusable(f"the mask has {columns} × {rows} pixels, the picture {width} × {height}")
+        return numbers == self.number
+
+    def _unusable(self, why: str) -> UnusableSample:
+        return UnusableSample(Problem(self.name, 0, why))
+
+
+def palette() -> NDArray[np.uint8]:
+    """VOC's colours of 256 numbers, red, green and blue, [256, 3].
+
+    Notes
+    -----
+    Bits 0, 1 and 2 of a number become the highest bits of red, green and blue, bits 3 to 5 the next, and so on.
+    """
+    bits = np.arange(256)[:, None] >> np.arange(9) & 1
+    return (bits.reshape(256, 3, 3) << np.array([7, 6, 5])[:, None]).sum(axis=1).astype(np.uint8)
+
+
+def class_numbers(file: Path) -> NDArray[np.int64]:
+    """Read a picture of SegmentationClass.
+
+    Parameters
+    ----------
+    file : Path
+        A PNG in VOC's palette, or a gray one whose pixels are the numbers.
+
+    Returns
+    -------
+    int64 [height, width]
+        The class of every pixel from 1, 0 for the background, 255 for none.
+
+    Raises
+    ------
+    FrameError
+        It is no picture.
+    ValueError
+        A colour is none of a class.
+    """
+    pixels = read(file).pixels.astype(np.int64)
+    numbers = pixels[:, :, 0]
+    if pixels.shape[2] == 3:
+        weights = np.array([1 << 16, 1 << 8, 1])
+        colors = palette() @ weights
+        order = np.argsort(colors)
+        codes = pixels @ weights
+        places = order[np.searchsorted(colors[order], codes).clip(max=255)]
+        numbers = np.where(colors[places] == codes, places, -1)
+    strange = (numbers != 255) & ~((numbers >= 0) & (numbers <= len(CLASSES)))
+    if strange.any():
+        raise ValueError(
+            f"a pixel has the colour {pixels[strange][0].tolist()}, which is none of a VOC class"
+        )
+    return numbers
+
+
+def read_voc(
+    root: Path, *, split: str = "test", difficult: bool = False, union: bool = True, masks: bool = False
+) -> Dataset:
     """Read a VOC folder such as VOCdevkit/VOC2007 (or the folder above it); one sample per picture and class.
 
     Parameters
@@ -49,11 +140,14 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
     root : Path
         The folder.
     split : str
-        Pictures of ImageSets/Main/SPLIT.txt are read.
+        Pictures of ImageSets/Main/SPLIT.txt are read; with masks, those of ImageSets/Segmentation/SPLIT.txt.
     difficult : bool
         Keep objects that are marked as difficult.
     union : bool
         The truth is the union of all objects of the class; otherwise every object is a sample of its own.
+    masks : bool
+        The truth is the class's pixels in SegmentationClass instead of the boxes; pixels of no class (void) count as
+        outside.
 
     Returns
     -------
@@ -62,8 +156,12 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
     Raises
     ------
     DatasetError
-        The folder has another layout.
+        The folder has another layout, or masks are asked for single or difficult objects.
     """
+    if masks and (difficult or not union):
+        raise DatasetError(
+            "masks=true takes the masks of whole classes: leave out difficult=true and union=false"
+        )
     if not (root / "Annotations").is_dir():
         years = sorted(p.parent for p in root.glob("VOC*/Annotations")) + sorted(
             p.parent for p in root.glob("VOCdevkit/VOC*/Annotations")
@@ -77,18 +175,43 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
             raise DatasetError(f"'{root}' is not a VOC folder: {found}")
         root = years[0]
     pictures = one_of(root, ["JPEGImages"], "pictures")
-    lists = one_of(root, ["ImageSets/Main"], "lists of pictures")
+    lists = one_of(root, ["ImageSets/Segmentation" if masks else "ImageSets/Main"], "lists of pictures")
     listing = lists / f"{split}.txt"
     if not listing.is_file():
         there = ", ".join(sorted(p.stem for p in lists.glob("*.txt") if "_" not in p.stem))
         raise DatasetError(f"'{lists}' has no list '{split}.txt'; it has {there or 'none'}")
     dataset = Dataset("voc", root)
-    left_out = 0
-    for line, words in enumerate(read_text(listing).splitlines(), 1):
-        if not words.strip():
+    if masks:
+        _add_masks(dataset, listing, pictures)
+    else:
+        _add_boxes(dataset, listing, pictures, difficult, union)
+    return dataset
+
+
+def _add_masks(dataset: Dataset, listing: Path, pictures: Path) -> None:
+    """A sample per picture and class of SegmentationClass."""
+    for line, stem in _listed(listing):
+        file = dataset.root / "SegmentationClass" / f"{stem}.png"
+        if not file.is_file():
+            dataset.report(listing, line, f"there is no mask '{dataset.name_of(file)}'")
             continue
-        stem = words.split()[0]
-        annotation = root / "Annotations" / f"{stem}.xml"
+        try:
+            numbers = np.unique(class_numbers(file)).tolist()
+        except (FrameError, ValueError) as error:
+            dataset.report(file, 0, str(error))
+            continue
+        for number in (n for n in numbers if 0 < n <= len(CLASSES)):
+            name, region = CLASSES[number - 1], ClassMask(file, dataset.name_of(file), number)
+            sample = Sample(f"{stem} {name}", pictures / f"{stem}.jpg", name, (region,))
+            dataset.add(sample, listing, line)
+    dataset.statements = [f"split {listing.stem}", "the truth is the mask of a class"]
+
+
+def _add_boxes(dataset: Dataset, listing: Path, pictures: Path, difficult: bool, union: bool) -> None:
+    """A sample per picture and class, or object, of Annotations."""
+    left_out = 0
+    for line, stem in _listed(listing):
+        annotation = dataset.root / "Annotations" / f"{stem}.xml"
         if not annotation.is_file():
             dataset.report(listing, line, f"there is no annotation '{dataset.name_of(annotation)}'")
             continue
@@ -105,11 +228,16 @@ def read_voc(root: Path, *, split: str = "test", difficult: bool = False, union:
             title = f"{stem} {name}" if union else f"{stem} {name} {seen[name]}"
             dataset.add(Sample(title, pictures / f"{stem}.jpg", name, regions), annotation, members[0].line)
     dataset.statements = [
-        f"split {split}",
+        f"split {listing.stem}",
         "difficult objects included" if difficult else f"{left_out} difficult objects left out",
         "the truth is the union of the boxes of a class" if union else "every object is a sample of its own",
     ]
-    return dataset
+
+
+def _listed(listing: Path) -> list[tuple[int, str]]:
+    """Lines of a list of pictures, and the names on them."""
+    lines = enumerate(read_text(listing).splitlines(), 1)
+    return [(line, words.split()[0]) for line, words in lines if words.strip()]
 
 
 def _box(found: Object, size: tuple[int, int] | None, file: str) -> Box:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from data_sets import boxed, problems, truth, voc_file, voc_folder, voc_object
+from data_sets import boxed, problems, truth, voc_file, voc_folder, voc_masks, voc_object
 
 from sise_ort.datasets import open_dataset
 from sise_ort.datasets.dataset import UnusableSample
@@ -89,3 +91,63 @@ def test_voc_lines_are_those_of_objects(voc: Path) -> None:
     (voc / "Annotations" / "000001.xml").write_text(text)
     line = text[: text.index("\t<object>\n\t\t<name>dog")].count("\n") + 1
     assert f"Annotations/000001.xml:{line}: xmin is 'x', not a number" in problems(open_dataset("voc", voc))
+
+
+def test_voc_masks(voc: Path) -> None:
+    """Classes are told by the palette's colours; the rim of no class (255) lies outside of every object."""
+    numbers = np.zeros((30, 40), int)
+    numbers[2:9, 3:20], numbers[10:25, 5:30], numbers[10:25, 30] = 12, 8, 255
+    alone = np.where(np.arange(40)[None] < 7, 20, 0).repeat(30, 0)
+    masks = {"000001": numbers, "000002": alone, "000003": 0 * alone, "000005": alone, "000004": alone[:20]}
+    voc_masks(voc, "val", masks)
+    (voc / "SegmentationClass" / "000003.png").write_bytes(b"none")
+    listing = voc / "ImageSets" / "Segmentation" / "val.txt"
+    listing.write_text(listing.read_text() + "\n000008\n")
+    dataset = open_dataset("voc", voc, masks=True, split="val")
+    assert [s.name for s in dataset.samples] == [
+        "000001 cat",
+        "000001 dog",
+        "000002 tvmonitor",
+        "000004 tvmonitor",
+    ]
+    np.testing.assert_array_equal(truth(dataset, "000001 dog"), boxed(2, 9, 3, 20))
+    np.testing.assert_array_equal(truth(dataset, "000001 cat"), boxed(10, 25, 5, 30))
+    np.testing.assert_array_equal(truth(dataset, "000002 tvmonitor"), boxed(0, 30, 0, 7))
+    with pytest.raises(
+        UnusableSample, match=r"000004\.png: the mask has 40 × 20 pixels, the picture 40 × 30"
+    ):
+        truth(dataset, "000004 tvmonitor")
+    assert dataset.statements == ["split val", "the truth is the mask of a class"]
+    found = problems(dataset)
+    assert found[0].startswith("SegmentationClass/000003.png: ")
+    assert found[1:] == [
+        "ImageSets/Segmentation/val.txt:4: there is no picture 'JPEGImages/000005.jpg'",
+        "ImageSets/Segmentation/val.txt:7: there is no mask 'SegmentationClass/000008.png'",
+    ]
+
+
+@pytest.mark.parametrize(("value", "word"), [((1, 2, 3), r"\[3, 2, 1\]"), (21, r"\[21\]")])
+def test_voc_masks_of_other_colors(voc: Path, value: Any, word: str) -> None:
+    """Masks whose pixels are the numbers themselves are read; what is no number of a class is refused."""
+    folder = voc_masks(voc, "val", {}) / "SegmentationClass"
+    gray = (12 * boxed(2, 9, 3, 20)).astype(np.uint8)
+    odd = np.full((30, 40, 3) if isinstance(value, tuple) else (30, 40), value, np.uint8)
+    cv2.imwrite(str(folder / "000001.png"), gray)
+    cv2.imwrite(str(folder / "000002.png"), odd)
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("000001\n000002\n")
+    dataset = open_dataset("voc", voc, masks=True, split="val")
+    np.testing.assert_array_equal(truth(dataset, "000001 dog"), boxed(2, 9, 3, 20))
+    assert re.fullmatch(
+        rf"SegmentationClass/000002.png: a pixel has the colour {word}, which is none of a VOC class",
+        problems(dataset)[0],
+    )
+
+
+@pytest.mark.parametrize("given", [{"union": False}, {"difficult": True}])
+def test_voc_masks_are_those_of_whole_classes(voc: Path, given: Any) -> None:
+    with pytest.raises(
+        DatasetError, match=r"masks=true takes the masks of whole classes: leave out difficult"
+    ):
+        open_dataset("voc", voc, masks=True, **given)
+    with pytest.raises(DatasetError, match="no lists of pictures: there is no ImageSets/Segmentation"):
+        open_dataset("voc", voc, masks=True)

@@ -127,3 +127,24 @@ def coco_folder(tmp_path: Path) -> Path:
     (root / "annotations").mkdir()
     (root / "annotations" / "instances_val2014.json").write_text(json.dumps(facts))
     return root
+
+
+def voc_masks(root: Path, split: str, masks: dict[str, Any]) -> Path:
+    """Masks [h, w] of class numbers as VOC keeps them: PNG with VOC's palette, listed in ImageSets/Segmentation."""
+    from PIL import Image
+
+    colors = []
+    for number in range(256):
+        color, rest = [0, 0, 0], number
+        for level in range(7, -1, -1):
+            color = [c | (rest >> channel & 1) << level for channel, c in enumerate(color)]
+            rest >>= 3
+        colors += color
+    for folder in ("SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for stem, numbers in masks.items():
+        image = Image.fromarray(numbers.astype(np.uint8), "P")
+        image.putpalette(colors)
+        image.save(root / "SegmentationClass" / f"{stem}.png")
+    (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in masks))
+    return root
