@@ -54,7 +54,7 @@ from sise_ort.cli.options import Names, Numbers, source_options
     type=Names(),
     default="",
     metavar="GRAPH,…",
-    help="Further graphs that methods other than SISE need: head, image-gradient, full-gradient.",
+    help="Further graphs: head, image-gradient, full-gradient for methods other than SISE; explain for other programs.",
 )
 @click.option(
     "--precision",

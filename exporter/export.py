@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import sise_ort
 from sise_ort.bundle import (
+    EXPLAIN,
     OPTIONAL_PHASES,
     READOUT,
     Fit,
@@ -31,6 +32,7 @@ from sise_ort.exporter.blocks import (
     require_rules,
     require_rules_to_image,
 )
+from sise_ort.exporter.compose import FILE, composed, require_composable
 from sise_ort.exporter.labels import read_labels, repeated
 from sise_ort.exporter.options import Options, with_options
 from sise_ort.exporter.phases.apply import build_apply
@@ -247,6 +249,8 @@ def export_bundle(
         report(Message(f"note: {note}"))
     with translated(f"{network.source.words} cannot be exported"):
         plan = _plan(network, asked)
+        if EXPLAIN in plan.phases:
+            require_composable(_describe(plan, target.stem))
         if said := repeated(plan.labels):
             report(said)
         report("differentiating and building the graphs")
@@ -266,6 +270,10 @@ def export_bundle(
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
             written = lower(written, asked.lowered)
+        if EXPLAIN in asked.blocks.phases:
+            report(f"writing {FILE}, and comparing it with the bundle")
+            (folder / FILE).write_bytes(composed(written))
+            written = write_manifest(folder, written.manifest)
         move_into_place(folder, target, force)
     return written.manifest
 

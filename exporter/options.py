@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sise_ort.bundle import OPTIONAL_PHASES, Fit, InputSpec, Preprocessing
+from sise_ort.bundle import EXPLAIN, OPTIONAL_PHASES, Fit, InputSpec, Preprocessing
 from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import ExportError, ParameterError, option
 from sise_ort.exporter.pixel_units import require_pixel_units
@@ -235,7 +235,8 @@ class Blocks:
     layers : sequence of str, optional
         Tensor names or module paths that replace the found blocks.
     graphs : sequence of str
-        Further graphs, for methods other than SISE: "head", "image-gradient", "full-gradient".
+        Further graphs, for methods other than SISE: "head", "image-gradient", "full-gradient"; and "explain", the whole method
+        in one file (docs/everywhere.md).
     """
 
     layers: Sequence[str] | None = None
@@ -244,7 +245,7 @@ class Blocks:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", None if self.layers is None else _names("layers", self.layers))
         object.__setattr__(self, "graphs", _names("graphs", self.graphs))
-        known = {phase.replace("_", "-") for phase in OPTIONAL_PHASES}
+        known = {phase.replace("_", "-") for phase in (*OPTIONAL_PHASES, EXPLAIN)}
         for name in self.graphs:
             if name not in known:
                 raise ParameterError(

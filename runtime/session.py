@@ -204,7 +204,7 @@ class Session:
         binding = self._session.io_binding()
         for name, value in inputs.items():
             if isinstance(value, np.ndarray):
-                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                binding.bind_cpu_input(name, np.asarray(value, order="C"))
             elif isinstance(value, Rows):
                 binding.bind_input(name, self._device, 0, np.float32, value.shape, value.pointer)
             else:

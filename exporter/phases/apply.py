@@ -36,9 +36,13 @@ def build_apply(spec: InputSpec, preprocessing: Preprocessing) -> ir.Model:
     graph = new_graph("apply", [image, masks])
     op = Ops(graph)
     x = network_input(op, image, preprocessing)
-    black = -np.array(preprocessing.mean) / np.array(preprocessing.std)
-    if preprocessing.hidden == "black" and black.any():
-        masked = see_through(op, x, masks, op.constant(black.reshape(1, -1, 1, 1)))
-    else:
-        masked = see_through(op, x, masks)
+    masked = see_through(op, x, masks, hidden_value(op, preprocessing))
     return finish(graph, {"masked": masked}, {"masked": ["n", spec.channels, spec.height, spec.width]})
+
+
+def hidden_value(op: Ops, preprocessing: Preprocessing) -> ir.Value | None:
+    """What a pixel of the network's input becomes where a mask hides it, [1, C, 1, 1]; None for 0."""
+    black = -np.array(preprocessing.mean) / np.array(preprocessing.std)
+    if preprocessing.hidden != "black" or not black.any():
+        return None
+    return op.constant(black.reshape(1, -1, 1, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sise_ort.bundle.format import (
+    EXPLAIN,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -33,6 +34,7 @@ from sise_ort.heads import Head
 
 __all__ = [
     "DTYPES",
+    "EXPLAIN",
     "FORMAT",
     "FORMAT_VERSION",
     "MANIFEST",

@@ -23,6 +23,8 @@ READOUT = "readout"
 """The graph that a bundle has where its answers are read on the device (`Task.on_device`)."""
 OPTIONAL_PHASES = ("head", "image_gradient", "full_gradient")
 """Graphs that further methods need; `export --with` writes them (with a dash in their names)."""
+EXPLAIN = "explain"
+"""The whole method in one graph, for other programs (docs/everywhere.md): a bundle may hold it, the runtime never opens it."""
 WEIGHTS = "weights.bin"
 
 LARGEST_PICTURE = 1 << 26

@@ -82,6 +82,10 @@ class NumpyOps:
     def Relu(self, x: Array, /) -> Array:
         return np.maximum(x, np.zeros((), x.dtype))
 
+    def Round(self, x: Array, /) -> Array:
+        """Halves go to the even number."""
+        return np.rint(x)
+
     def Sigmoid(self, x: Array, /) -> Array:
         """1 / (1 + exp(-x)), to full relative precision on both sides."""
         found: Array = np.exp(-np.logaddexp(x.dtype.type(0), -x))
@@ -161,6 +165,9 @@ class NumpyOps:
     def Gather(self, x: Array, index: Array, /, *, axis: int) -> Array:
         return np.take(x, index, axis=axis)
 
+    def Range(self, start: Array, limit: Array, delta: Array, /) -> Array:
+        return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
     def Reshape(self, x: Array, shape: Array, /) -> Array:
         """0 keeps a dimension, -1 takes what is left."""
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(shape.tolist())]
@@ -222,6 +229,12 @@ class NumpyOps:
 
     def Squeeze(self, x: Array, axes: Array, /) -> Array:
         return np.squeeze(x, tuple(axes.tolist()))
+
+    def TopK(self, x: Array, k: Array, /, *, axis: int, outputs: int) -> tuple[Array, Array]:
+        """The k largest values and their places, the largest first; of equal ones the first."""
+        places = np.argsort(-x, axis=axis, kind="stable")
+        index = np.take(places, np.arange(int(k.item())), axis=axis).astype(np.int64)
+        return np.take_along_axis(x, index, axis), index
 
     def Transpose(self, x: Array, /, *, perm: Sequence[int]) -> Array:
         return np.transpose(x, tuple(perm))

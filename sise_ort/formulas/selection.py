@@ -12,6 +12,7 @@ from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.ops import Ops, V
 from sise_ort.formulas.otsu import otsu
 from sise_ort.formulas.scaling import TINY, is_uneven
+from sise_ort.formulas.seed import LEAST
 
 
 def check_mu(mu: float | str) -> float | str:
@@ -45,7 +46,7 @@ def spans(op: Ops[V], maps: V) -> V:
     return op.Div(extent, op.Max(largest, TINY))
 
 
-def is_selected(op: Ops[V], alpha: V, span: V, mu: float | str) -> V:
+def is_selected(op: Ops[V], alpha: V, span: V, mu: V | float | str) -> V:
     """Which feature maps of one block become masks.
 
     Map k does where α_k > μ·β with β = max α, α_k > 0, and the map is not flat. "adaptive" puts Otsu's threshold of α/β over
@@ -58,7 +59,7 @@ def is_selected(op: Ops[V], alpha: V, span: V, mu: float | str) -> V:
         Pooled gradients.
     span : value [1, N]
         See `spans`.
-    mu : float or "adaptive"
+    mu : value, float or "adaptive"
 
     Returns
     -------
@@ -66,10 +67,10 @@ def is_selected(op: Ops[V], alpha: V, span: V, mu: float | str) -> V:
     """
     positive = op.Greater(alpha, 0.0)
     beta = op.ReduceMax(alpha, [1], keepdims=1)
-    if mu == "adaptive":
+    if isinstance(mu, str):
         threshold = op.Mul(_adaptive_mu(op, alpha, beta, positive), beta)
     else:
-        threshold = op.Mul(beta, float(mu))
+        threshold = op.Mul(beta, mu)
     return op.And(op.And(positive, op.Greater(alpha, threshold)), is_uneven(op, span, 1.0))
 
 
@@ -106,4 +107,59 @@ def select_maps(alpha: ArrayLike, span: ArrayLike, mu: float | str = 0.0) -> NDA
     if not rows.size:
         return np.zeros(rows.shape, bool)
     widths = np.asarray(span, np.float64).reshape(1, -1)
-    return is_selected(NumpyOps(), rows.reshape(-1, rows.shape[-1]), widths, mu).reshape(rows.shape)
+    threshold = mu if isinstance(mu, str) else float(mu)
+    return is_selected(NumpyOps(), rows.reshape(-1, rows.shape[-1]), widths, threshold).reshape(rows.shape)
+
+
+def due_block(op: Ops[V], counts: V, free: V, blocks: int) -> V:
+    """Choose the block that gets the next mask where nothing is known yet; each block counts twice as much as the one before.
+
+    It is the block with the largest p_b (1 + Σ c) - c_b. It has c_b masks already, and p_b is its part of the importance 2^b
+    of all blocks that have masks left.
+
+    Parameters
+    ----------
+    op : Ops
+    counts : value [B]
+        Masks that each block has got, c.
+    free : value, bool [B]
+        Which blocks have masks left.
+    blocks : int
+        B.
+
+    Returns
+    -------
+    value, int64 [1]
+        The block, counted from 0; the first of equal ones.
+    """
+    importance = op.Where(free, op.constant(2.0 ** (np.arange(blocks) - blocks + 1)), 0.0)
+    part = op.Div(importance, op.ReduceSum(importance, [0], keepdims=1))
+    due = op.Sub(op.Mul(part, op.Add(op.ReduceSum(counts, [0], keepdims=1), 1.0)), counts)
+    return op.ArgMax(op.Where(free, due, LEAST), axis=0, keepdims=1)
+
+
+def share_one(op: Ops[V], counts: V, available: V, blocks: int) -> V:
+    """Give one more mask to the block that is due (`due_block`): from masks that each block has got [B] to the same [B]."""
+    chosen = due_block(op, counts, op.Less(counts, available), blocks)
+    return op.Add(counts, op.Cast(op.Equal(op.constant(np.arange(blocks)), chosen), to=op.dtype))
+
+
+def largest_first(op: Ops[V], alpha: V, selected: V, channels: int) -> V:
+    """The maps of one block by their pooled gradients, the largest first; those that are not selected stand last.
+
+    Parameters
+    ----------
+    op : Ops
+    alpha : value [1, N]
+    selected : value, bool [1, N]
+        See `is_selected`.
+    channels : int
+        N.
+
+    Returns
+    -------
+    value, int64 [N]
+    """
+    ranked = op.Where(selected, alpha, -1.0)
+    _, index = op.TopK(ranked, op.constant([channels]), axis=1, outputs=2)
+    return op.Squeeze(index, op.constant([0]))

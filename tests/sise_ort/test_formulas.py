@@ -18,6 +18,7 @@ from sise_ort.exporter.ops import Ops
 from sise_ort.formulas import (
     confidence,
     detection,
+    fitting,
     fusion,
     likeness,
     masks,
@@ -94,6 +95,10 @@ def _fuse(op: Any, *blocks: Any) -> Any:
     return fusion.fuse(op, list(zip(blocks[:half], blocks[half:], strict=True)))
 
 
+def _flat(found: Any) -> tuple[Any, ...]:
+    return tuple(value for part in found for value in (part if isinstance(part, tuple) else (part,)))
+
+
 # name: the formula, its inputs, and the roundings that one number of the result can collect
 CASES: dict[str, tuple[Formula, Callable[[np.random.Generator], list[Array]], float]] = {
     "softmax": (confidence.softmax, lambda r: [4 * numbers(r, 3, 7)], 16),
@@ -137,6 +142,23 @@ CASES: dict[str, tuple[Formula, Callable[[np.random.Generator], list[Array]], fl
         lambda r: [3 * numbers(r, 1, 5), np.array([2, -1, 0, 1]), np.array([-1, -1, 3, -2]), np.array(1.0)],
         16,
     ),
+    "share_one": (
+        lambda op, c, a: selection.share_one(op, c, a, 4), lambda r: [np.array([0.0, 1, 1, 4]), np.array([2.0, 1, 3, 4])], 0,
+    ),
+    "largest_first": (
+        lambda op, a, s: op.Cast(selection.largest_first(op, a, op.Greater(s, 0.5), 6), to=op.dtype),
+        lambda r: [np.array([[1.0, 4, 2, 4, -3, 8]]), np.array([[1.0, 1, 0, 1, 0, 1]])],
+        0,
+    ),
+    **{
+        f"{name} {mode}": (
+            lambda op, h, w, mode=mode, name=name: _flat(getattr(fitting, name)(op, (h, w), (6, 8), mode, (8, 12))),
+            lambda r: [np.array([16.0]), np.array([20.0])],
+            64,
+        )
+        for name in ("fit_matrices", "back_matrices")
+        for mode in ("stretch", "crop", "letterbox")
+    },
     "is_index": (lambda op, i: seed.is_index(op, i, 5, [-1, 1]), lambda r: [np.array([3, 0, -1])], 0),
     "log_sigmoid": (
         seed.log_sigmoid, lambda r: [np.concatenate([20 * numbers(r, 30), [0, 1e-3, -1e-3, 60, -60]])], 8,
@@ -249,7 +271,7 @@ def test_numpy_evaluation_is_strict_about_types() -> None:
 
 def test_every_formula_has_a_case() -> None:
     rooms = (
-        confidence, detection, fusion, likeness, masks, otsu, region, resampling, scaling, seed, selection, sketch, weights,
+        confidence, detection, fitting, fusion, likeness, masks, otsu, region, resampling, scaling, seed, selection, sketch, weights,
     )  # fmt: skip
     formulas = {
         name
@@ -267,6 +289,8 @@ def test_every_formula_has_a_case() -> None:
         "reach_of_sum",
         "accumulate",
         "above_otsu",
+        "due_block",
+        "scaled_sizes",
     }
     assert formulas <= covered
 
@@ -373,6 +397,22 @@ def test_the_seed_by_hand() -> None:
     probability = np.array([2.0, 1.0, 3.0]) / 6
     jacobian = probability[0] * (np.eye(3)[0] - probability)  # of p_0
     np.testing.assert_allclose(probability[0] * (1 - probability[0]) * found[0], jacobian, atol=1e-15)
+
+
+def test_sharing_by_hand() -> None:
+    """Importance 1, 2, 4: of seven masks each block gets its importance; a block that has no more passes its part on."""
+    counts, order = np.zeros(3), []
+    for _ in range(7):
+        more = selection.share_one(OP, counts, np.array([9.0, 9, 9]), 3)
+        order.append(int(np.argmax(more - counts)))
+        counts = more
+    assert counts.tolist() == [1, 2, 4] and order[:3] == [2, 1, 2]
+    assert selection.share_one(OP, np.array([0.0, 0, 1]), np.array([5.0, 0, 1]), 3).tolist() == [1, 0, 1]
+
+
+def test_the_largest_first_by_hand() -> None:
+    alpha, chosen = np.array([[3.0, 9, 5, 5]]), np.array([[True, False, True, True]])
+    assert selection.largest_first(OP, alpha, chosen, 4).tolist() == [2, 3, 0, 1]
 
 
 def test_spans_and_pooled_gradients_by_hand() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sise_ort.formulas.numpy_ops import NumpyOps
+from sise_ort.formulas.selection import due_block
 from sise_ort.runtime.extracted import Pick, Scored, Sketch
 from sise_ort.runtime.methods.budget.fusion import DrawnMaps
 from sise_ort.runtime.methods.budget.limits import Allowance, Budget
@@ -168,9 +170,8 @@ class Knowledge:
         if self.prediction is None:
             # nothing is known: blocks in turn by their importance, in each the mask least like the observed ones
             free = np.bincount(masks.block[self.open], minlength=len(self._counts)) > 0
-            part = np.where(free, self.candidates.importance, 0.0)
-            due = np.where(free, part / part.sum() * (self._counts.sum() + 1) - self._counts, -np.inf)
-            gain = np.where(masks.block == int(np.argmax(due)), left, -1.0)
+            (due,) = due_block(NumpyOps(), self._counts, free, len(free))
+            gain = np.where(masks.block == due, left, -1.0)
         else:
             gain = self.prediction.gain * left / self._left_when_learnt
         mask = int(np.argmax(np.where(self.open, gain, -2.0)))
