@@ -76,7 +76,8 @@ class ClassMask:
         if numbers.shape != (height, width):
             rows, columns = numbers.shape
             raise self._unusable(f"the mask has {columns} × {rows} pixels, the picture {width} × {height}")
-        return numbers == self.number
+        inside: Truth = numbers == self.number
+        return inside
 
     def _unusable(self, why: str) -> UnusableSample:
         return UnusableSample(Problem(self.name, 0, why))
@@ -90,7 +91,10 @@ def palette() -> NDArray[np.uint8]:
     Bits 0, 1 and 2 of a number become the highest bits of red, green and blue, bits 3 to 5 the next, and so on.
     """
     bits = np.arange(256)[:, None] >> np.arange(9) & 1
-    return (bits.reshape(256, 3, 3) << np.array([7, 6, 5])[:, None]).sum(axis=1).astype(np.uint8)
+    colors: NDArray[np.uint8] = (
+        (bits.reshape(256, 3, 3) << np.array([7, 6, 5])[:, None]).sum(axis=1).astype(np.uint8)
+    )
+    return colors
 
 
 def class_numbers(file: Path) -> NDArray[np.int64]:
