@@ -6,12 +6,13 @@ import json
 
 import click
 
-from sise_ort.cli.options import provider_option, threads_option, untrusted_option
+from sise_ort.cli.options import precision_option, provider_option, threads_option, untrusted_option
 
 
 @click.command("bench")
 @click.argument("bundle", type=click.Path())
 @provider_option
+@precision_option
 @threads_option
 @untrusted_option
 @click.option(
@@ -23,7 +24,13 @@ from sise_ort.cli.options import provider_option, threads_option, untrusted_opti
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record instead of a table.")
 def command(
-    bundle: str, provider: str, threads: int | None, untrusted: bool, rounds: int, as_json: bool
+    bundle: str,
+    provider: str,
+    precision: str,
+    threads: int | None,
+    untrusted: bool,
+    rounds: int,
+    as_json: bool,
 ) -> None:
     """Measure the best batch size on this machine, and remember it.
 
@@ -37,7 +44,7 @@ def command(
     from sise_ort.cli.console import print_table, say
     from sise_ort.runtime.batch_sizes import measure, remember
 
-    explainer = sise_ort.load(bundle, provider, threads=threads, trusted=not untrusted)
+    explainer = sise_ort.load(bundle, provider, threads=threads, trusted=not untrusted, precision=precision)
     for note in explainer.notes:
         say(f"note: {note}")
     model = explainer.model

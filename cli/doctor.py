@@ -83,8 +83,8 @@ def clashes(versions: dict[str, str]) -> list[str]:
     found = [name for name in PACKAGES["ONNX Runtime"] if name in versions]
     if len(found) < 2:
         return []
-    extras = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}  # there is no extra for the others
-    choices = " or ".join(f"pip install 'sise-ort[{extras[name]}]'" for name in found if name in extras)
+    extras = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu", "onnxruntime-openvino": "openvino"}
+    choices = " or ".join(f"pip install 'sise-ort[{extras[name]}]'" for name in found)
     number = "both" if len(found) == 2 else "all"
     return [
         f"{' and '.join(found)} are {number} installed and overwrite each other's files. "
@@ -107,7 +107,7 @@ def working_providers() -> tuple[list[str], list[list[str]], str]:
     from sise_ort.errors import MissingDependencyError, first_line, on_command_line
 
     try:
-        from sise_ort.runtime.providers import PROVIDERS, missing_library, require_working
+        from sise_ort.runtime.providers import Provider, listed, missing_library, spec_named
     except MissingDependencyError as error:
         return [], [], on_command_line(error)
     except Exception as error:  # noqa: BLE001 - half an installation fails in any way
@@ -115,15 +115,16 @@ def working_providers() -> tuple[list[str], list[list[str]], str]:
         return [], [], f"onnxruntime is installed but broken ({reason}): install it again"
     works: list[str] = []
     table: list[list[str]] = []
-    for name in PROVIDERS:
+    for name, precision in listed():
+        words = name if precision == "auto" else f"{name} in {precision}"
         try:
-            require_working(name)
+            Provider(name, precision=precision)
         except Exception as error:  # noqa: BLE001 - whatever keeps a provider from working is the answer
-            library = missing_library(name)
+            library = "" if name.startswith("plugin:") else missing_library(spec_named(name))
             table.append(
-                [name, "no", f"the library {library} is missing" if library else on_command_line(error)]
+                [words, "no", f"the library {library} is missing" if library else on_command_line(error)]
             )
         else:
-            works.append(name)
-            table.append([name, "yes", ""])
+            works.append(words)
+            table.append([words, "yes", ""])
     return works, table, ""

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sise_ort.cli.options import Names, batch_size_option, provider_option, untrusted_option
+from sise_ort.cli.options import (
+    Names,
+    batch_size_option,
+    precision_option,
+    provider_option,
+    untrusted_option,
+)
 
 if TYPE_CHECKING:
     from sise_ort.runtime.evaluation import Evaluation, Summary, Variant
@@ -99,6 +105,7 @@ MOST_PROBLEMS = 20
     help="Number of processes that share the cores.",
 )
 @provider_option
+@precision_option
 @batch_size_option
 @untrusted_option
 @click.option(
@@ -138,6 +145,7 @@ def command(
     steps: int,
     workers: int,
     provider: str,
+    precision: str,
     batch_size: int | None,
     untrusted: bool,
     gallery: int,
@@ -159,7 +167,6 @@ def command(
     from sise_ort.datasets import open_dataset
     from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise
 
-    options = {name: _value(text) for name, text in pairs(dataset_set, "--dataset-set").items()}
     plan = Plan(
         bundle=bundle,
         variants=_variants(methods, mus or [], passes or [], settings),
@@ -168,11 +175,12 @@ def command(
         explain=explain,
         class_map=_class_map(class_map),
         provider=provider,
+        precision=precision,
         batch_size=batch_size,
         gallery=gallery,
         trusted=not untrusted,
     )
-    data = open_dataset(dataset[0], dataset[1], **options)
+    data = open_dataset(*dataset, **{n: _value(t) for n, t in pairs(dataset_set, "--dataset-set").items()})
     say(f"{len(data.samples)} samples, {len(data.problems)} problems in the data set")
     with _progress() as progress:
         found = evaluate(

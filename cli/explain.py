@@ -16,6 +16,7 @@ from sise_ort.cli.options import (
     Mu,
     Number,
     batch_size_option,
+    precision_option,
     provider_option,
     untrusted_option,
 )
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     help="Pixel value of white where it is not 255, such as 4095 for 12 bits; or the values of black and white.",
 )
 @provider_option
+@precision_option
 @untrusted_option
 @batch_size_option
 @click.option("--json", "as_json", is_flag=True, help="Print the record of each result as one line of JSON.")
@@ -99,6 +101,7 @@ def command(
     settings: tuple[str, ...],
     levels: Any,
     provider: str,
+    precision: str,
     untrusted: bool,
     batch_size: int | None,
     as_json: bool,
@@ -131,7 +134,7 @@ def command(
         "tolerance": tolerance,
     }
     parameters = method_parameters(method, settings, given)
-    explainer = sise_ort.load(bundle, provider, batch_size, trusted=not untrusted)
+    explainer = sise_ort.load(bundle, provider, batch_size, trusted=not untrusted, precision=precision)
     for note in explainer.notes:
         say(f"note: {note}")
     if deadline_ms is not None:

@@ -11,12 +11,37 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class ProviderName(click.ParamType):  # type: ignore[type-arg]
+    """The name of an execution provider, such as "cuda", "openvino:GPU" or "plugin:webgpu"."""
+
+    name = "NAME"
+    choices = ("auto", "cpu", "cuda", "tensorrt", "openvino")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        first, colon, words = str(value).partition(":")
+        named = colon and words and first in ("openvino", "plugin")
+        if value not in self.choices and not named:
+            self.fail(
+                f"'{value}' is not one of {', '.join(self.choices)}, openvino:DEVICE, plugin:NAME", param, ctx
+            )
+        return str(value)
+
+
 provider_option = click.option(
     "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=ProviderName(),
+    metavar="auto|cpu|cuda|tensorrt|openvino[:DEVICE]|plugin:NAME",
     default="auto",
     show_default=True,
-    help="ONNX Runtime execution provider to run on; auto takes the fastest one that works here.",
+    help="ONNX Runtime execution provider to run on; auto takes the fastest one that is known to work here.",
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Number format in which masks are scored; auto is the bundle's own, bf16 and fp16 need provider openvino.",
 )
 
 untrusted_option = click.option(

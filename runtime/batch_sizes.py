@@ -24,7 +24,7 @@ from sise_ort.runtime.providers import Provider, version
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
 
-SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (1, 4, 8, 16, 32, 64, 128, 256)}
+SIZES = {"cpu": (1, 2, 4, 8, 16, 32), "padded": (1, 4, 8, 16, 32, 64, 128, 256)}
 NEARLY = 1.02
 """A smaller batch that is slower by this factor at most is preferred: it needs less memory and padding."""
 
@@ -88,7 +88,7 @@ def measure(
     extracted = model.extract(image, [example(model.manifest)], 0.0)
     maps = extracted.features[-1]
     channels = model.manifest.layers[-1].channels
-    wanted = (1,) if spec.batch else sizes or SIZES[model.provider.device]
+    wanted = (1,) if spec.batch else sizes or SIZES["padded" if model.provider.spec.pads else "cpu"]
     found: dict[int, list[float]] = {}
     for turn in range(rounds + 1):  # the first warms up
         for size in [s for s in wanted if turn == 0 or s in found]:
@@ -168,12 +168,14 @@ def cache_file() -> Path:
 def key(manifest: Manifest, provider: Provider) -> str:
     """What the best batch size depends on."""
     cores = provider.threads or os.cpu_count() or 1
-    device = () if provider.device == "cpu" else (*gpu(), *(f"{k}={v}" for k, v in provider.options.items()))
+    device = gpu() if provider.device == "cuda" else ()
+    options = (f"{k}={v}" for k, v in provider.options.items())  # OpenVINO's precision among them
     return " ".join(
         (
             bundle_digest(manifest),
             provider.name,
             *device,
+            *options,
             platform.node(),
             platform.machine(),
             str(cores),

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import stat
 import sys
 import tempfile
@@ -75,14 +76,7 @@ def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
         The folder cannot be made, or a damaged engine in it cannot be removed.
     """
     parts = (bundle_digest(manifest), *gpu(), tensorrt_version(), onnxruntime)
-    folder = cache_folder() / "tensorrt" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot keep TensorRT's engines in '{folder}': {error.strerror or error}; SISE_ORT_CACHE names another folder"
-        ) from error
-    remove_unknown(folder)
+    folder = _checked_folder("tensorrt", parts, "TensorRT's engines")
     return {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(folder),
@@ -93,16 +87,53 @@ def tensorrt_options(manifest: Manifest, onnxruntime: str) -> dict[str, str]:
     }
 
 
+def openvino_options(manifest: Manifest, build: str, device: str) -> dict[str, str]:
+    """Options of onnxruntime's OpenVINO provider for `predict`: where its compiled networks are kept.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The bundle's.
+    build : str
+        Version of onnxruntime and precision.
+    device : str
+        As OpenVINO names it. A processor needs no cache: compiling takes 0.3 s, and OpenVINO compiles anew whatever is kept.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made, or a damaged file in it cannot be removed.
+    """
+    if device == "CPU":
+        return {}
+    parts = (bundle_digest(manifest), device, platform.node(), build)
+    return {"cache_dir": str(_checked_folder("openvino", parts, "OpenVINO's compiled networks"))}
+
+
+def _checked_folder(kind: str, parts: tuple[str, ...], what: str) -> Path:
+    """The folder of what is good for these parts only, with nothing in it but what was recorded there."""
+    folder = cache_folder() / kind / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep {what} in '{folder}': {error.strerror or error}; SISE_ORT_CACHE names another folder"
+        ) from error
+    remove_unknown(folder)
+    return folder
+
+
 def record_engines(options: Mapping[str, str]) -> None:
     """Record the hashes of the engines that `predict` was opened with or has built, so that the next run may use them.
 
     Parameters
     ----------
     options : mapping
-        As `tensorrt_options` gave them.
+        As `tensorrt_options` or `openvino_options` gave them.
     """
-    if "trt_engine_cache_path" in options:
-        record(Path(options["trt_engine_cache_path"]))
+    for name in ("trt_engine_cache_path", "cache_dir"):
+        if name in options:
+            record(Path(options[name]))
 
 
 def gpu() -> tuple[str, str]:

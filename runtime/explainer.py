@@ -54,7 +54,7 @@ class Explainer:
     manifest : Manifest
         What the bundle says about itself.
     provider : str
-        The execution provider in use, "cpu", "cuda" or "tensorrt".
+        The execution provider in use, such as "cpu", "cuda" or "openvino:GPU".
     notes : tuple of str
         What was chosen or assumed when the bundle was loaded; they stand in every result.
 
@@ -79,8 +79,9 @@ class Explainer:
         provider_options: Mapping[str, object] | None = None,
         limits: Limits | None = None,
         trusted: bool = True,
+        precision: str = "auto",
     ) -> None:
-        options = (provider, batch_size, threads, provider_options, limits, trusted)
+        options = (provider, batch_size, threads, provider_options, limits, trusted, precision)
         self._model = BundleModel(bundle, *options)
         self._arguments = (str(self._model.folder.absolute()), *options)
         self.manifest: Manifest = self._model.manifest

@@ -38,18 +38,20 @@ class BundleModel:
     bundle : str, Path or Bundle
         The bundle's folder, which is read once, or a bundle that was read.
     provider : str
-        "auto", "cpu", "cuda" or "tensorrt".
+        "auto", "cpu", "cuda", "tensorrt", "openvino", "openvino:DEVICE" or "plugin:NAME".
     batch_size : int or None
         Network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the picture's
         size. 1 where the bundle takes no more.
     threads : int or None
         CPU threads per session; None takes all cores.
     provider_options : mapping or None
-        Options of onnxruntime's GPU provider for `predict`; see `Provider`.
+        Options of onnxruntime's provider for `predict`; see `Provider`.
     limits : Limits or None
         What loading and each run may take; None takes the defaults.
     trusted : bool
         False opens and runs the bundle once in a process of its own first, whose memory and time are limited.
+    precision : str
+        "auto", "fp32", "bf16" or "fp16": what `predict` computes in; auto is the bundle's own.
 
     Attributes
     ----------
@@ -81,14 +83,16 @@ class BundleModel:
         provider_options: Mapping[str, object] | None = None,
         limits: Limits | None = None,
         trusted: bool = True,
+        precision: str = "auto",
     ) -> None:
         limits = checked(limits, trusted)
-        self.provider = Provider(provider, threads, provider_options, limits)
+        self.provider = Provider(provider, threads, provider_options, limits, precision)
         read = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
         if not trusted:
             require_harmless(read, limits)
         self.folder = read.folder
         self.manifest: Manifest = read.manifest
+        self.provider.require_precision_of(self.manifest, precision)
         self.digest = bundle_digest(self.manifest)
         spec = self.manifest.input
         known = measured_batch_size(self.manifest, self.provider) if batch_size is None else None
@@ -389,6 +393,7 @@ class BundleModel:
             "bundle": self.manifest.name,
             "bundle_sha256": self.digest,
             "provider": self.provider.name,
+            "precision": self.provider.precision_of(self.manifest),
             "onnxruntime": version(),
             "batch_size": self.batch_size,
             "batch_size_is": self.batch_size_is,

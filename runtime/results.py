@@ -29,8 +29,8 @@ def loading_notes(model: BundleModel) -> tuple[str, ...]:
         )
     if manifest.input.batch is not None:
         notes.append("masks are scored one at a time: the source file fixes its batch to 1")
-    if manifest.precision != "fp32":
-        notes.append(f"masks are scored in {manifest.precision}")
+    if (precision := model.provider.precision_of(manifest)) != "fp32":
+        notes.append(f"masks are scored in {precision}")
     if model.provider.note:
         notes.append(model.provider.note)
     return tuple(notes)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Bundle, signature
 from sise_ort.errors import ClosedError
-from sise_ort.runtime.providers import Graph, Provider, Session, Tensor, version
+from sise_ort.runtime.providers import Graph, Provider, Session, Tensor
 from sise_ort.runtime.turns import Turns
 
 
@@ -52,7 +52,7 @@ class Sessions:
                 self.bundle.weights(phase),
                 signature(manifest, phase),
             )
-            own = self._provider.spec.bundle_options(manifest, version()) if phase == "predict" else None
+            own = self._provider.bundle_options(manifest) if phase == "predict" else None
             self.opened[phase] = self._provider.session(graph, own)
             self.bundle = self.bundle.without(self.opened)
         return self.opened[phase]

@@ -77,6 +77,7 @@ def load(
     provider_options: Mapping[str, object] | None = None,
     limits: Limits | None = None,
     trusted: bool = True,
+    precision: str = "auto",
 ) -> Explainer:
     """Open a bundle.
 
@@ -85,20 +86,26 @@ def load(
     bundle : str or Path
         Folder that `export` wrote. It is read once, into memory.
     provider : str
-        "auto", "cpu", "cuda" or "tensorrt". A provider that is named but does not work is an error, never replaced.
+        "auto", "cpu", "cuda", "tensorrt", "openvino" (a processor; "openvino:GPU", "openvino:NPU" and "openvino:AUTO" name
+        other devices), or "plugin:NAME" for a plug-in of onnxruntime (docs/providers.md). A provider that is named but does
+        not work is an error, never replaced.
     batch_size : int or None
         Number of masks scored at once; None takes what `sise-ort bench` has measured on this machine, else chooses by
         the picture's size.
     threads : int or None
         Number of CPU threads to use; None takes all cores.
     provider_options : mapping or None
-        Options of onnxruntime's CUDA or TensorRT provider for the session that scores masks, by onnxruntime's names,
-        such as {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}.
+        Options of onnxruntime's provider for the session that scores masks, by onnxruntime's names, such as
+        {"use_tf32": 0} or {"gpu_mem_limit": 2 << 30}; the provider cpu has none.
     limits : Limits or None
         Seconds and bytes that loading may take, and seconds of each run of a graph; None takes the defaults.
     trusted : bool
         False tries the bundle first in a process of its own with limited memory and time: for bundles from people you
         do not know (docs/bundle.md).
+    precision : str
+        Number format in which the network scores masks: "auto" (the bundle's own, never less), "fp32", "bf16" (provider
+        openvino on a processor with AVX512_BF16 or AMX) or "fp16" (openvino:GPU, openvino:NPU). What the provider really
+        computes in is measured; one that it cannot give is an error.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def load(
     """
     from sise_ort.runtime.explainer import Explainer
 
-    return Explainer(bundle, provider, batch_size, threads, provider_options, limits, trusted)
+    return Explainer(bundle, provider, batch_size, threads, provider_options, limits, trusted, precision)
 
 
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:

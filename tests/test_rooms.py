@@ -21,7 +21,7 @@ ALLOWED = {
     "cli": {"numpy", "click", "rich", "cv2", "msgspec"},
 }
 ONLY_IN = {
-    "onnxruntime": {"runtime/providers.py", "runtime/providers/provider.py", "exporter/precision.py"},
+    "onnxruntime": {"runtime/providers/opening.py", "exporter/precision.py"},
     "torch": {"exporter/sources/torch_model.py"},
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},

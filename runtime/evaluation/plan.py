@@ -180,7 +180,7 @@ class Plan:
         "truth" explains the data set's class (the top class where it has none), "top" the network's top class.
     class_map : mapping
         From the data set's classes to labels or indices of the network.
-    provider, batch_size, threads, trusted
+    provider, batch_size, threads, trusted, precision
         As for `sise_ort.load`.
     gallery : int
         Number of samples whose overlays are kept.
@@ -202,6 +202,7 @@ class Plan:
     threads: int | None = None
     gallery: int = 12
     trusted: bool = True
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         unique = tuple({variant.name: variant for variant in self.variants}.values())
@@ -223,7 +224,9 @@ class Plan:
         bounded("steps", self.steps, 1, MOST_STEPS)
         bounded("gallery", self.gallery, 0, MOST_PICTURES)
 
-    def settings(self, bundle_digest: str, dataset_digest: str, provider: str) -> dict[str, Any]:
+    def settings(
+        self, bundle_digest: str, dataset_digest: str, provider: str, precision: str
+    ) -> dict[str, Any]:
         """List what must not change when rows are added, by name in words: all but methods, limit and the machine's part.
 
         Parameters
@@ -234,6 +237,8 @@ class Plan:
             Of everything that the data set says.
         provider : str
             The execution provider in use; seconds of several say nothing beside one another.
+        precision : str
+            What the network scores masks in.
 
         Returns
         -------
@@ -248,6 +253,7 @@ class Plan:
             "metrics": list(self.metrics),
             "steps": self.steps,
             "the provider": provider,
+            "the precision": precision,
             "sise-ort": __version__,
         }
 

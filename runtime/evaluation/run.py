@@ -104,7 +104,14 @@ def evaluate(
         raise ParameterError(f"there is nothing to report: '{folder}' has no {DATABASE}")
     if workers > 1 and plan.threads is None:
         plan = replace(plan, threads=max(1, (os.cpu_count() or 1) // workers))
-    explainer = Explainer(plan.bundle, plan.provider, plan.batch_size, plan.threads, trusted=plan.trusted)
+    explainer = Explainer(
+        plan.bundle,
+        plan.provider,
+        plan.batch_size,
+        plan.threads,
+        trusted=plan.trusted,
+        precision=plan.precision,
+    )
     with explainer:
         for variant in plan.variants:
             method_named(variant.method).require(explainer.manifest, [])
@@ -131,7 +138,9 @@ class _Run:
     def opened(self, write: bool) -> Store:
         """Open the rows, and check that they are of the same settings."""
         digests = bundle_digest(self.explainer.manifest), dataset_digest(self.dataset)
-        settings = self.plan.settings(*digests, self.explainer.provider)
+        settings = self.plan.settings(
+            *digests, self.explainer.provider, self.explainer.model.record()["precision"]
+        )
         parameters = {variant.name: variant.parameters for variant in self.plan.variants}
         return Store(self.folder, settings, parameters, write=write)
 
@@ -235,7 +244,7 @@ def _conditions(explainer: Explainer, plan: Plan, workers: int) -> str:
     """What seconds depend on, in words."""
     facts = explainer.model.record()
     threads = plan.threads or os.cpu_count() or 1
-    words = f"onnxruntime {facts['onnxruntime']} on {facts['provider']}, batches of {facts['batch_size']}, "
+    words = f"onnxruntime {facts['onnxruntime']} on {facts['provider']} in {facts['precision']}, batches of {facts['batch_size']}, "
     words += f"{threads} {'thread' if threads == 1 else 'threads'}"
     return words + (f" in each of {workers} processes" if workers > 1 else "")
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from sise_ort.runtime.providers.provider import (
-    Provider,
+from sise_ort.runtime.providers.opening import (
+    listed,
     missing_library,
     open_foreign,
+    openvino_devices,
     require_working,
     version,
 )
-from sise_ort.runtime.providers.registry import CHOICES, PROVIDERS, SPECS
-from sise_ort.runtime.providers.spec import ProviderSpec
+from sise_ort.runtime.providers.provider import Provider
+from sise_ort.runtime.providers.registry import CHOICES, FORMS, PROVIDERS, SPECS, spec_named
+from sise_ort.runtime.providers.spec import PRECISIONS, ProviderSpec
 from sise_ort.runtime.session import Graph, Rows, Session, Tensor
 
 __all__ = [
     "CHOICES",
+    "FORMS",
+    "PRECISIONS",
     "PROVIDERS",
     "SPECS",
     "Graph",
@@ -23,8 +27,11 @@ __all__ = [
     "Rows",
     "Session",
     "Tensor",
+    "listed",
     "missing_library",
     "open_foreign",
+    "openvino_devices",
     "require_working",
+    "spec_named",
     "version",
 ]

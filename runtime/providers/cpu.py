@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from sise_ort.runtime.providers.spec import ProviderSpec
+from collections.abc import Mapping
+
+from sise_ort.errors import ParameterError
+from sise_ort.runtime.providers.spec import ProviderSpec, Wishes, in_full_precision
+
+
+def without_options(wishes: Wishes) -> Mapping[str, str]:
+    """The CPU provider's options: none.
+
+    Raises
+    ------
+    ParameterError
+        Options are given, or a lower precision is wanted.
+    """
+    if wishes.options:
+        raise ParameterError(
+            f"the provider options {', '.join(wishes.options)} are for a GPU, but the provider in use is cpu"
+        )
+    return in_full_precision(wishes)
+
 
 SPEC = ProviderSpec(
     name="cpu",
@@ -11,4 +30,5 @@ SPEC = ProviderSpec(
     batch_pixels=8 * 224 * 224,  # larger ones only cost memory
     pads=False,
     install="'sise-ort[cpu]'",
+    wished=without_options,
 )

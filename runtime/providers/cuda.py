@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sise_ort.runtime.providers.spec import ProviderSpec
+from sise_ort.runtime.providers.spec import ProviderSpec, Wishes, in_full_precision
 
 
 def options(phase: str) -> Mapping[str, str]:
@@ -16,6 +16,12 @@ def options(phase: str) -> Mapping[str, str]:
     }
 
 
+def wished(wishes: Wishes) -> Mapping[str, str]:
+    """The user's options; none of TF32 where fp32 is asked for by name."""
+    exact = {"use_tf32": "0"} if wishes.precision == "fp32" else {}
+    return {**exact, **in_full_precision(wishes)}
+
+
 SPEC = ProviderSpec(
     name="cuda",
     onnxruntime="CUDAExecutionProvider",
@@ -25,4 +31,5 @@ SPEC = ProviderSpec(
     install="'sise-ort[gpu]' (and uninstall onnxruntime first)",
     library="libonnxruntime_providers_cuda.so",
     options=options,
+    wished=wished,
 )

@@ -159,13 +159,16 @@ def test_nan_in_a_float_frame(
 
 
 def test_providers(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sise_ort.runtime.providers import provider as providers
+    from sise_ort.runtime.providers import opening as providers
 
     monkeypatch.setattr(providers.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert "provider auto took cpu" in sise_ort.load(tiny_bundle).notes[-1]
     with pytest.raises(ProviderError, match="provider cuda is not part of the installed onnxruntime"):
         sise_ort.load(tiny_bundle, provider="cuda")
-    with pytest.raises(ParameterError, match="must be one of auto, cpu, cuda, tensorrt"):
+    with pytest.raises(
+        ParameterError,
+        match="must be one of auto, cpu, cuda, tensorrt, openvino, openvino:DEVICE, plugin:NAME",
+    ):
         sise_ort.load(tiny_bundle, provider="npu")
     for size in (0, -3, 2.5, True):
         with pytest.raises(ParameterError, match="batch_size"):
@@ -174,7 +177,7 @@ def test_providers(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_provider_that_falls_back_is_an_error(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime claims CUDA and then runs on the CPU, as it does where libraries are missing."""
-    from sise_ort.runtime.providers import provider as providers
+    from sise_ort.runtime.providers import opening as providers
 
     opened = providers.ort.InferenceSession
     monkeypatch.setattr(
@@ -198,7 +201,7 @@ def test_a_program_with_an_arena_of_its_own(
     tiny_bundle: Path, frame: Any, explainer: sise_ort.Explainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime 1.18 refuses a second shared arena; sessions then use the first."""
-    from sise_ort.runtime.providers import provider as providers
+    from sise_ort.runtime.providers import opening as providers
 
     def refuse(words: str) -> Any:
         def register(*_: Any) -> None:

@@ -17,7 +17,7 @@ from sise_ort.runtime import batch_sizes, cache
 from sise_ort.runtime.batch_sizes import key
 from sise_ort.runtime.cache import cache_folder, gpu, tensorrt_options, tensorrt_version
 from sise_ort.runtime.providers import PROVIDERS, Graph, Provider, Session
-from sise_ort.runtime.providers import provider as providing
+from sise_ort.runtime.providers import opening as providing
 
 
 class Copies:
@@ -330,4 +330,4 @@ def test_the_command_line_knows_every_provider() -> None:
     @provider_option
     def command(provider: str) -> None: ...
 
-    assert tuple(command.params[0].type.choices) == CHOICES  # type: ignore[attr-defined]
+    assert command.params[0].type.choices == CHOICES  # type: ignore[attr-defined]

@@ -201,10 +201,10 @@ def test_large_files_are_refused_before_they_are_read(bundle: Path) -> None:
 @pytest.mark.parametrize("edit", [memory_bomb, endless_loop, gather_out_of_range])
 def test_untrusted_bundles_are_tried_first(bundle: Path, edit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """None of this happens in our process: no session is opened here."""
-    from sise_ort.runtime.providers import provider
+    from sise_ort.runtime.providers import opening
 
     tamper(bundle, "mask", edit)
-    monkeypatch.setattr(provider.ort, "InferenceSession", None)
+    monkeypatch.setattr(opening.ort, "InferenceSession", None)
     limits = sise_ort.Limits(load_memory=1 << 30, load_seconds=60, run_seconds=2)
     with pytest.raises(BundleError, match=r"failed when it was tried|more than 60 s"):
         sise_ort.load(bundle, "cpu", limits=limits, trusted=False)

@@ -151,18 +151,18 @@ def test_an_opening_that_cannot_be_stopped_ends_in_an_error(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with constants that onnxruntime folds: it succeeds, but too late."""
-    from sise_ort.runtime.providers import provider
+    from sise_ort.runtime.providers import opening
 
     cancelled = threading.Event()
-    opened = provider.ort.InferenceSession
+    opened = opening.ort.InferenceSession
 
     def slow(*arguments: Any, **options: Any) -> Any:
         session = opened(*arguments, **options)
         assert cancelled.wait(60)
         return session
 
-    monkeypatch.setattr(provider, "_cancel", lambda _: cancelled.set())
-    monkeypatch.setattr(provider.ort, "InferenceSession", slow)
+    monkeypatch.setattr(opening, "_cancel", lambda _: cancelled.set())
+    monkeypatch.setattr(opening.ort, "InferenceSession", slow)
     with pytest.raises(BundleError, match=r"took more than 0\.01 s"):
         sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(load_seconds=0.01))
 

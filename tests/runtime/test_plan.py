@@ -91,6 +91,6 @@ def test_keys_of_files_are_safe(words: str) -> None:
 
 def test_settings_are_all_that_rows_depend_on() -> None:
     plan = Plan("b", variants(["sise"]), steps=8, class_map={"1": 2})
-    settings = plan.settings("B", "D", "cpu")
+    settings = plan.settings("B", "D", "cpu", "fp32")
     assert settings["metrics"] == list(METRICS) and settings["the class map"] == {"1": 2}
     assert {"the bundle", "the data set", "steps", "the class to explain", "the provider"} <= set(settings)
