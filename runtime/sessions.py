@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,24 +39,62 @@ class Sessions:
         self.opened: dict[str, Session] = {}
         self.turns = Turns()
         self._closed = False
+        if provider.spec.opens_side_by_side:
+            self.opened = self._open_side_by_side(bundle.manifest.phases)
         for phase in bundle.manifest.phases:
             self.get(phase)
+        self.bundle = self.bundle.without(self.opened)
 
     def get(self, phase: str) -> Session:
         """A phase's session; optional phases are opened when they are first needed."""
         self.require_open()
         if phase not in self.opened:
-            manifest = self.bundle.manifest
-            graph = Graph(
-                phase,
-                bytes(self.bundle.contents[f"{phase}.onnx"]),
-                self.bundle.weights(phase),
-                signature(manifest, phase),
-            )
-            own = self._provider.bundle_options(manifest) if phase == "predict" else None
-            self.opened[phase] = self._provider.session(graph, own)
+            self.opened[phase] = self._open(phase)
             self.bundle = self.bundle.without(self.opened)
         return self.opened[phase]
+
+    def _open(self, phase: str) -> Session:
+        manifest = self.bundle.manifest
+        graph = Graph(
+            phase,
+            bytes(self.bundle.contents[f"{phase}.onnx"]),
+            self.bundle.weights(phase),
+            signature(manifest, phase),
+        )
+        own = self._provider.bundle_options(manifest) if phase == "predict" else None
+        return self._provider.session(graph, own)
+
+    def _open_side_by_side(self, phases: Sequence[str]) -> dict[str, Session]:
+        """Open the first phase, which takes longest, here, and the others in turn in a second thread meanwhile.
+
+        Errors are those of opening them one after another: of the first phase in order that fails.
+        """
+        first, *others = phases
+        opened: dict[str, Session] = {}
+        failed: list[Exception] = []
+        wanted = True
+
+        def work() -> None:
+            try:
+                for phase in others:
+                    if wanted:
+                        opened[phase] = self._open(phase)
+            except Exception as error:  # noqa: BLE001 - raised again below, in the thread that waits
+                failed.append(error)
+
+        # no daemon: Python does not end while onnxruntime opens a graph
+        thread = threading.Thread(target=work, name="sise-ort opening")
+        thread.start()
+        try:
+            opened[first] = self._open(first)
+        except BaseException:
+            wanted = False
+            raise
+        finally:
+            thread.join()
+        if failed:
+            raise failed[0]
+        return opened
 
     def run(
         self, phase: str, inputs: Mapping[str, Any], *, fetch: Sequence[str] = (), keep: Sequence[str] = ()

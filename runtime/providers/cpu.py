@@ -29,6 +29,7 @@ SPEC = ProviderSpec(
     device="cpu",
     batch_pixels=8 * 224 * 224,  # larger ones only cost memory
     pads=False,
+    opens_side_by_side=True,
     install="'sise-ort[cpu]'",
     wished=without_options,
 )

@@ -95,6 +95,8 @@ class ProviderSpec:
         Whether onnxruntime is asked, node by node, if they run here. Without, its list of providers is believed.
     plugin : str
         Python module of the plug-in that holds it, "" where it is part of onnxruntime.
+    opens_side_by_side : bool
+        Whether two graphs may be opened at the same time, in two threads.
     options : callable
         Phase -> onnxruntime's options for it.
     bundle_options : callable
@@ -122,6 +124,7 @@ class ProviderSpec:
     bounded: bool = True
     placed: bool = False
     plugin: str = ""
+    opens_side_by_side: bool = False
     options: Callable[[str], Mapping[str, str]] = no_options
     bundle_options: Callable[[Manifest, str], Mapping[str, str]] = none_for_bundles
     wished: Callable[[Wishes], Mapping[str, str]] = in_full_precision

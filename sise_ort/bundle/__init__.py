@@ -19,13 +19,13 @@ from sise_ort.bundle.format import (
     bundle_digest,
     json_schema,
 )
+from sise_ort.bundle.hashing import file_sha256
+from sise_ort.bundle.parsing import parse_manifest
 from sise_ort.bundle.phases import DTYPES, Shape, Signature, signature
 from sise_ort.bundle.reading import (
     Bundle,
     check_graphs,
-    file_sha256,
     open_bundle,
-    parse_manifest,
     read_bundle,
     read_files,
     read_manifest,

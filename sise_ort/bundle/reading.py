@@ -7,30 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-import math
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sise_ort.bundle.format import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    OPTIONAL_PHASES,
-    WEIGHTS,
-    Manifest,
-)
+from sise_ort.bundle.format import MANIFEST, OPTIONAL_PHASES, Manifest
 from sise_ort.bundle.graphs import NUMPY_TYPES, GraphError, GraphFacts, read_graph
+from sise_ort.bundle.hashing import PART, Hashing
+from sise_ort.bundle.parsing import parse_manifest
 from sise_ort.bundle.phases import require_signature, signature
 from sise_ort.errors import BundleError
 
@@ -122,7 +114,7 @@ def open_bundle(folder: str | Path, largest: int = LARGEST_BUNDLE) -> Bundle:
     for attempt in range(ATTEMPTS):
         seen = _identity(folder)
         try:
-            manifest, contents = _read_once(folder, largest)
+            manifest, contents, graphs = _read_once(folder, largest)
             break
         except (_Changed, BundleError) as error:
             # the same folder with the same manifest, twice: nobody is replacing it
@@ -130,7 +122,9 @@ def open_bundle(folder: str | Path, largest: int = LARGEST_BUNDLE) -> Bundle:
                 raise error if isinstance(error, BundleError) else BundleError(str(error)) from error
             before = seen
             time.sleep(0.01)
-    return Bundle(folder, manifest, contents, check_graphs(folder, manifest, contents, largest))
+    if isinstance(graphs, BundleError):  # of files that are whole: reading them anew would not help
+        raise graphs
+    return Bundle(folder, manifest, contents, graphs)
 
 
 def check_graphs(
@@ -197,19 +191,42 @@ def _identity(folder: Path) -> object:
     return None
 
 
-def _read_once(folder: Path, largest: int) -> tuple[Manifest, dict[str, memoryview]]:
-    """Read the manifest, then the files against it, all from the folder that the path means now."""
-    with _opened(folder) as place:
+def _read_once(
+    folder: Path, largest: int
+) -> tuple[Manifest, dict[str, memoryview], dict[str, GraphFacts] | BundleError]:
+    """Read the manifest, then the files against it, all from the folder that the path means now.
+
+    Files are hashed while the next ones are read and the graphs are looked at. Nothing is returned before all hashes are
+    known to be right; the graphs' facts, or what is wrong with one.
+    """
+    contents: dict[str, memoryview] = {}
+    graphs: dict[str, GraphFacts] | BundleError = {}
+    failed: Exception | None = None
+    with _opened(folder) as place, Hashing() as hashing:
         manifest = parse_manifest(bytes(_read_file(folder, MANIFEST, place, LARGEST_MANIFEST)), folder)
-        contents, room = {}, largest
-        for name, digest in manifest.files.items():
-            contents[name] = _read_file(folder, name, place, room)
-            room -= len(contents[name])
-            if hashlib.sha256(contents[name]).hexdigest() != digest:
+        room = largest
+        try:
+            for name in manifest.files:
+                contents[name] = _read_file(folder, name, place, room, partial(hashing.add, name))
+                room -= len(contents[name])
+        except (_Changed, BundleError) as error:
+            failed = error
+        else:
+            try:
+                graphs = check_graphs(folder, manifest, contents, largest)
+            except BundleError as error:
+                graphs = error
+        digests = hashing.digests()
+        for (
+            name
+        ) in contents:  # what is wrong with the first file is said, as if they were read one after another
+            if digests[name] != manifest.files[name]:
                 raise _Changed(
                     f"bundle '{folder}': '{name}' is not the file that was exported (SHA-256 differs); export it again"
                 )
-    return manifest, contents
+        if failed is not None:
+            raise failed
+    return manifest, contents, graphs
 
 
 @contextlib.contextmanager
@@ -231,8 +248,14 @@ def _opened(folder: Path) -> Iterator[int | None]:
         os.close(place)
 
 
-def _read_file(folder: Path, name: str, place: int | None, largest: int) -> memoryview:
-    """A regular file's bytes."""
+def _read_file(
+    folder: Path,
+    name: str,
+    place: int | None,
+    largest: int,
+    then: Callable[[memoryview], None] = lambda part: None,
+) -> memoryview:
+    """A regular file's bytes; each part of them is given to `then` once it is read."""
     flags = (
         os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     )
@@ -260,8 +283,10 @@ def _read_file(folder: Path, name: str, place: int | None, largest: int) -> memo
             )
         content = memoryview(bytearray(facts.st_size))
         at = 0
+        then(content[:0])
         with open(number, "rb", buffering=0, closefd=False) as file:
-            while at < len(content) and (count := file.readinto(content[at:])):
+            while at < len(content) and (count := file.readinto(content[at : at + PART])):
+                then(content[at : at + count])
                 at += count
         return content[:at].toreadonly()
     except (OSError, MemoryError) as error:
@@ -303,78 +328,3 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
     with _opened(folder) as place:
         return parse_manifest(bytes(_read_file(folder, MANIFEST, place, LARGEST_MANIFEST)), folder)
-
-
-def parse_manifest(text: bytes, folder: Path) -> Manifest:
-    """The manifest that stands in a text; `folder` is only named in errors."""
-    try:
-        facts = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
-        json.dumps(
-            facts, ensure_ascii=False
-        ).encode()  # half a character (a lone surrogate) cannot be written
-    except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"bundle '{folder}': {MANIFEST} cannot be read ({str(error)[:200]}); export it again"
-        ) from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise BundleError(f"'{folder}': {MANIFEST} belongs to something else than sise-ort")
-    version = facts.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleError(
-            f"bundle '{folder}': {MANIFEST} has the version {str(version)[:40]!r}; export it again"
-        )
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"bundle '{folder}' has format version {str(version)[:40]}, this sise-ort reads {FORMAT_VERSION}: update sise-ort"
-        )
-    if version < FORMAT_VERSION:
-        raise BundleError(
-            f"bundle '{folder}' has the old format version {version}, this sise-ort reads {FORMAT_VERSION}: export the "
-            f"model again with `sise-ort export MODEL -o NAME.sise` and the options used before{_origin(facts)}"
-        )
-    try:
-        manifest = msgspec.convert(facts, Manifest)
-    except (ValueError, RecursionError) as error:  # msgspec.ValidationError is a ValueError
-        raise BundleError(
-            f"bundle '{folder}': {MANIFEST} is damaged ({str(error)[:200]}); export it again"
-        ) from error
-    missing = [
-        name for name in (*(f"{p}.onnx" for p in manifest.phases), WEIGHTS) if name not in manifest.files
-    ]
-    if missing:
-        raise BundleError(
-            f"bundle '{folder}': {MANIFEST} does not list {', '.join(missing)}; export it again"
-        )
-    return manifest
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 63:
-        raise ValueError(f"the number {digits[:20]} has more than 64 bits")
-    return int(digits)
-
-
-def _number(digits: str) -> float:
-    if not math.isfinite(float(digits)):
-        raise ValueError(f"the number {digits[:20]} is not finite")
-    return float(digits)
-
-
-def _origin(facts: dict[str, object]) -> str:
-    """Which model an old manifest says it was made from, in words; "" where it does not."""
-    origin = facts.get("origin")
-    known = (
-        [str(origin[key])[:80] for key in ("file", "model", "name") if origin.get(key)]
-        if isinstance(origin, dict)
-        else []
-    )
-    return f" (MODEL was {known[0]})" if known else ""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

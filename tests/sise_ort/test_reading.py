@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from tiny import tiny_model
 
 import sise_ort
-from sise_ort.bundle import MANIFEST, bundle_digest, open_bundle
+from sise_ort.bundle import MANIFEST, bundle_digest, open_bundle, reading
 from sise_ort.errors import BundleError
 
 SWAPPER = """
@@ -131,3 +132,37 @@ def test_a_file_that_nobody_replaces_is_damaged(bundle: Path) -> None:
 def test_names_that_no_folder_has(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="there is no bundle"):
         open_bundle(tmp_path / name)
+
+
+def test_the_first_file_that_is_wrong_is_named(bundle: Path) -> None:
+    """Files are hashed while others are read and graphs are checked; errors are those of doing it one after another."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    first, *_, last = list(manifest["files"])
+    content = (bundle / first).read_bytes()
+    (bundle / first).write_bytes(b"no graph" + content)
+    (bundle / last).unlink()
+    with pytest.raises(BundleError, match=f"'{re.escape(first)}' is not the file that was exported"):
+        open_bundle(bundle)
+    (bundle / first).write_bytes(content)
+    with pytest.raises(BundleError, match=f"'{re.escape(last)}' is missing"):
+        open_bundle(bundle)
+    shutil.copy(bundle / first, bundle / last)
+    graph = "predict.onnx"
+    (bundle / graph).write_bytes(b"no graph")  # its hash is wrong, and it is no graph
+    wrong = next(name for name in manifest["files"] if name in (graph, last))
+    with pytest.raises(BundleError, match=f"'{re.escape(wrong)}' is not the file that was exported"):
+        open_bundle(bundle)
+
+
+def test_no_graph_is_looked_at_twice(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole files that hold no graph are not read anew, as files that are being replaced are."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / "mask.onnx").write_bytes(b"no graph")
+    manifest["files"]["mask.onnx"] = hashlib.sha256(b"no graph").hexdigest()
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    seen = []
+    check = reading.check_graphs
+    monkeypatch.setattr(reading, "check_graphs", lambda *given: seen.append(given) or check(*given))
+    with pytest.raises(BundleError, match=r"mask\.onnx is no ONNX file"):
+        open_bundle(bundle)
+    assert len(seen) == 1
