@@ -34,7 +34,7 @@ _OPTIONS = (
         "--region",
         type=Numbers(),
         metavar="X0,Y0,X1,Y1",
-        help="Segmentation: explain the class in this box of the picture, in pixels [where the network sees it].",
+        help="Box in pixels of the picture. Segmentation: explain the class in it [where the network sees it]. With --detection LABEL: where the object is.",
     ),
     click.option(
         "--region-mask",
@@ -45,8 +45,8 @@ _OPTIONS = (
         "--detection",
         "detections",
         multiple=True,
-        type=click.IntRange(0),
-        help="Detector: explain the detection of this number (--list shows them). Repeatable [the surest].",
+        metavar="N|LABEL",
+        help="Detector: explain the detection of this number (--list shows them), or with --region the class in that box. Repeatable [the surest].",
     ),
     click.option(
         "--like",
@@ -84,7 +84,7 @@ def target_of(asked: Mapping[str, Any]) -> Any:
     click.UsageError
         They contradict one another.
     """
-    from sise_ort.targets import Detection, LikenessTo, RatherThan, Value
+    from sise_ort.targets import LikenessTo, RatherThan, Value
 
     classes: list[Any] = [*asked["labels"], *asked["indices"]]
     if "positive" in classes and len(classes) > 1:
@@ -96,13 +96,15 @@ def target_of(asked: Mapping[str, Any]) -> Any:
         "--value": asked["values"],
         "--rather-than": asked["rather_than"],
     }
+    if asked["detections"]:
+        del kinds["--region or --region-mask"]  # the box of a detection
     given = [name for name, value in kinds.items() if value]
     if len(given) > 1:
         raise click.UsageError(f"{given[0]} and {given[1]} do not go together")
     if given and given[0] in ("--detection", "--like", "--value") and classes:
         raise click.UsageError(f"{given[0]} and --target do not go together")
     if asked["detections"]:
-        return [Detection(number) for number in asked["detections"]]
+        return _detections(asked)
     if asked["like"]:
         return LikenessTo(asked["like"])
     if asked["values"]:
@@ -113,6 +115,23 @@ def target_of(asked: Mapping[str, Any]) -> Any:
     if asked["region"] or asked["region_mask"]:
         return _regions(asked, classes)
     return "positive" if classes == ["positive"] else classes or None
+
+
+def _detections(asked: Mapping[str, Any]) -> Any:
+    from sise_ort.targets import Detection
+
+    if asked["region_mask"]:
+        raise click.UsageError("--detection and --region-mask do not go together; --region gives a box")
+    labels = [_label(text) for text in asked["detections"]]
+    if asked["region"]:
+        return [Detection(one, box=tuple(asked["region"])) for one in labels]
+    for one in labels:
+        if isinstance(one, str):
+            raise click.UsageError(
+                f"--detection {one!r} is no number of a detection (--list shows them); a class needs its box, "
+                "--region x0,y0,x1,y1"
+            )
+    return [Detection(one) for one in labels]
 
 
 def _regions(asked: Mapping[str, Any], classes: list[Any]) -> Any:

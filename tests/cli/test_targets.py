@@ -93,7 +93,9 @@ def records(result: Result) -> list[dict[str, Any]]:
         ({"labels": ("bee",), "rather_than": "ant"}, [RatherThan("bee", "ant")]),
         ({"indices": (1, 3), "rather_than": "0"}, [RatherThan(1, 0), RatherThan(3, 0)]),
         ({"rather_than": "runner-up"}, [RatherThan(None, None)]),
-        ({"detections": (0, 2)}, [Detection(0), Detection(2)]),
+        ({"detections": ("0", "2")}, [Detection(0), Detection(2)]),
+        ({"detections": ("bee",), "region": (1.0, 2.0, 30.0, 20.0)}, [Detection("bee", (1.0, 2.0, 30.0, 20.0))]),
+        ({"detections": ("3", "ant"), "region": (1.0, 2.0, 3.0, 4.0)}, [Detection(3, (1.0, 2.0, 3.0, 4.0)), Detection("ant", (1.0, 2.0, 3.0, 4.0))]),
         ({"values": ("3", "0,2:5", ":")}, [Value((3,)), Value((0, slice(2, 5))), Value((slice(None, None),))]),
         ({"like": "b.png"}, LikenessTo("b.png")),
     ],
@@ -118,10 +120,14 @@ def test_regions() -> None:
     ("given", "words"),
     [
         ({"labels": ("positive", "bee")}, "--target positive stands alone"),
-        ({"detections": (0,), "like": "b.png"}, "--detection and --like do not go together"),
+        ({"detections": ("0",), "like": "b.png"}, "--detection and --like do not go together"),
         ({"region": (0, 0, 1, 1), "values": ("3",)}, "--region or --region-mask and --value do not go together"),
         ({"region": (0, 0, 1, 1), "region_mask": "m.png"}, "--region and --region-mask do not go together"),
-        ({"detections": (0,), "labels": ("bee",)}, "--detection and --target do not go together"),
+        ({"detections": ("0",), "labels": ("bee",)}, "--detection and --target do not go together"),
+        ({"detections": ("bee",)}, "--detection 'bee' is no number of a detection .* a class needs its box, --region"),
+        ({"detections": ("-1",)}, "--detection '-1' is no number of a detection"),
+        ({"detections": ("bee",), "region_mask": "m.png"}, "--detection and --region-mask do not go together; --region gives a box"),
+        ({"detections": ("bee",), "region": (0, 0, 1, 1), "values": ("3",)}, "--detection and --value do not go together"),
         ({"like": "b.png", "indices": (0,)}, "--like and --target do not go together"),
         ({"values": ("x",)}, "--value 'x' is no index such as 3, or 0,2:5"),
     ],
@@ -218,6 +224,11 @@ def test_detections_and_their_list(bundle: Any, picture: Any) -> None:
     assert [json.loads(line)["index"] for line in as_json.stdout.splitlines()] == list(range(len(there)))
     (found,) = agrees(detector, frame, ["--detection", 0], [Detection(0)])
     assert found["label"].startswith(f"detection 0, {there[0].label} in the box")
+    at = ",".join(f"{edge:.1f}" for edge in there[0].box)
+    box = tuple(float(edge) for edge in at.split(","))
+    words = ["--detection", there[0].label, "--region", at]
+    (placed,) = agrees(detector, frame, words, [Detection(there[0].label, box)])
+    assert placed["confidence"] == pytest.approx(there[0].confidence, rel=1e-5)
     gone = explain(detector, frame, "--detection", 9999)
     assert gone.exit_code == 1 and "there is no detection 9999" in gone.stderr
 
