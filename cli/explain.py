@@ -12,6 +12,7 @@ import click
 
 from sise_ort.cli.options import (
     LONGEST_DEADLINE_MS,
+    Formats,
     LevelsType,
     Mu,
     Number,
@@ -82,6 +83,11 @@ if TYPE_CHECKING:
     type=LevelsType(),
     help="Pixel value of white where it is not 255, such as 4095 for 12 bits; or the values of black and white.",
 )
+@click.option(
+    "--formats",
+    type=Formats(),
+    help="Files to write beside each record: overlay, png, jpeg, npz, maps, npy or json for none [overlay,npz].",
+)
 @provider_option
 @precision_option
 @untrusted_option
@@ -100,6 +106,7 @@ def command(
     tolerance: float | None,
     settings: tuple[str, ...],
     levels: Any,
+    formats: list[str] | None,
     provider: str,
     precision: str,
     untrusted: bool,
@@ -108,15 +115,18 @@ def command(
 ) -> None:
     """Explain a network's decisions on pictures with heat maps.
 
-    Writes for each picture and class an overlay (.png), the heat map at the picture's size (.npy) and a record
-    (.json). Only an earlier result of the same picture, class, method, parameters and bundle is overwritten; where
-    another file has the name, the new files get a number (strip-2.png). A picture that cannot be explained is reported,
-    the others are done, and the exit code is 1.
+    Writes for each picture and class an overlay (.png, or .jpg over 4 megapixels), the heat map (.npz, which
+    sise_ort.read_heatmap brings to the picture's size) and a record (.json). --formats asks for others: png or jpeg
+    (the overlay, whatever its size), npy (the heat map as float32 at the picture's size), maps (the map of each block in
+    the .npz, too). Only an earlier result of the same picture, class, method, parameters and bundle is overwritten;
+    where another file has the name, the new files get a number (strip-2.png). A picture that cannot be explained is
+    reported, the others are done, and the exit code is 1.
 
     \b
     sise-ort explain resnet50.sise street.jpg -o out
     sise-ort explain strips.sise *.png -o out --target scratch --mu 0.3 --json
     sise-ort explain strips.sise strip.png --deadline-ms 200
+    sise-ort explain strips.sise strip.png --formats overlay,npy
     sise-ort explain strips.sise strip.png --method rise --set masks=4000
     sise-ort explain strips.sise strip.png --target crack --rather-than scratch
     sise-ort explain parts.sise part.png --target patch --region 40,0,200,90
@@ -144,7 +154,7 @@ def command(
         return
     outputs = OutputFolder(folder, pictures)
     outputs.prepare()
-    run = Run(explainer, pictures, outputs, several=target is not None, as_json=as_json)
+    run = Run(explainer, pictures, outputs, several=target is not None, formats=formats, as_json=as_json)
     run.explain(target, method, levels, parameters)
     if run.failed:
         raise click.ClickException(
@@ -194,6 +204,8 @@ class Run:
         Where the results go.
     several : bool
         Classes were asked for: their names stand in the file names.
+    formats : sequence of str or None
+        What to write beside each record; None takes the usual files.
     as_json : bool
         Print records, not file names.
     """
@@ -205,12 +217,14 @@ class Run:
         outputs: OutputFolder,
         *,
         several: bool,
+        formats: Sequence[str] | None = None,
         as_json: bool,
     ) -> None:
         self._explainer = explainer
         self._pictures = pictures
         self._outputs = outputs
         self._several = several
+        self._formats = formats
         self._as_json = as_json
         self._update_bar: Callable[[int, int], None] | None = None
         self.failed = 0
@@ -259,7 +273,7 @@ class Run:
             stem = Path(picture).stem
             name = result.name_with_method(f"{stem}-{result.label}" if self._several else stem)
             try:
-                saved.append((result, result.save(self._outputs, name)))
+                saved.append((result, result.save(self._outputs, name, formats=self._formats)))
             except SiseError as error:
                 saved.append((result, error))
         return saved
@@ -283,7 +297,7 @@ class Run:
             self._report_failure(title, failures[0])
 
     def _print(self, result: Explanation, files: list[Path]) -> None:
-        """Print a record or the picture's path on standard output; a path's bytes are those of the file system."""
+        """Print a record or the first file's path, the picture's, on standard output; a path's bytes are those of the file system."""
         if self._as_json:
             click.echo(to_json({**result.record(), "files": [str(file) for file in files]}))
         else:

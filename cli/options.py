@@ -129,6 +129,22 @@ class Names(click.ParamType):  # type: ignore[type-arg]
         return list(dict.fromkeys(names))
 
 
+class Formats(Names):
+    """Comma-separated names of formats."""
+
+    name = "NAME,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        from sise_ort.errors import ParameterError, on_command_line
+        from sise_ort.saving import check_formats
+
+        names = super().convert(value, param, ctx)
+        try:
+            return list(check_formats(names))
+        except ParameterError as error:
+            self.fail(on_command_line(error), param, ctx)
+
+
 class LevelsType(click.ParamType):  # type: ignore[type-arg]
     """The pixel value of white, or those of black and white."""
 

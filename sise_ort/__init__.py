@@ -33,6 +33,7 @@ from sise_ort.errors import (
 if TYPE_CHECKING:
     from sise_ort.bundle import Manifest
     from sise_ort.explanation import Explanation
+    from sise_ort.heatmap_files import read_heatmap
     from sise_ort.runtime.explainer import Explainer
     from sise_ort.runtime.limits import Limits
     from sise_ort.targets import Detection, LikenessTo, RatherThan, Region, Value
@@ -66,6 +67,7 @@ __all__ = [
     "__version__",
     "export",
     "load",
+    "read_heatmap",
 ]
 
 
@@ -164,6 +166,10 @@ def __getattr__(name: str) -> Any:
         from sise_ort.explanation import Explanation
 
         return Explanation
+    if name == "read_heatmap":
+        from sise_ort.heatmap_files import read_heatmap
+
+        return read_heatmap
     if name in ("Detection", "LikenessTo", "RatherThan", "Region", "Value"):
         from sise_ort import targets
 

@@ -1,4 +1,4 @@
-"""Heat maps as people see them: overlays, captions, PNG."""
+"""Heat maps as people see them: overlays, captions, PNG and JPEG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH = 360
 """Pixels that a caption needs."""
 ENLARGED = 1 << 22
 """Pixels that an enlarged picture may have; larger ones are not enlarged."""
-STRIP = 1 << 20
+STRIP = 1 << 17
 """Pixels that are coloured at once."""
 DARK = 24
 """Gray value of the bar below a picture."""
@@ -85,19 +85,25 @@ def overlay(frame: NDArray[Any], heatmap: NDArray[np.float32]) -> Picture:
     """
     height, width = heatmap.shape
     drawn = np.empty((height, width, 3), np.uint8)
+    kept, added = _table()
     rows = max(1, STRIP // max(width, 1))
-    for top in range(0, height, rows):  # strips: floating-point copies of a large frame would fill the memory
-        drawn[top : top + rows] = _overlay(frame[top : top + rows], heatmap[top : top + rows])
+    for top in range(0, height, rows):  # strips stay in the processor's cache
+        strip = slice(top, top + rows)
+        level = cv2.convertScaleAbs(heatmap[strip], alpha=255)
+        dimmed = cv2.multiply(as_rgb(frame[strip]), cv2.applyColorMap(level, kept), scale=1 / 255)
+        cv2.add(dimmed, cv2.applyColorMap(level, added), dst=drawn[strip])
     return drawn
 
 
-def _overlay(frame: NDArray[Any], heatmap: NDArray[np.float32]) -> Picture:
-    picture = as_rgb(frame).astype(np.float32)
-    levels = np.rint(60 + 195 * heatmap).astype(np.uint8)  # leave out turbo's near-black blues
-    colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB).astype(np.float32)
-    weight = (0.65 * np.clip(heatmap * 1.6, 0, 1))[:, :, None]
-    mixed = np.rint(picture * (1 - weight) + colors * weight)
-    return np.asarray(mixed, dtype=np.uint8)
+@functools.cache
+def _table() -> tuple[Picture, Picture]:
+    """For the 256 levels of a heat map, how much of the frame is kept (255 for all), and what is added: uint8 [256, 1, 3]."""
+    heat = np.arange(256) / 255
+    turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)
+    colors = turbo[np.rint(60 + 195 * heat).astype(int), :, ::-1]  # leave out turbo's near-black blues; RGB
+    weight = (0.65 * np.clip(heat * 1.6, 0, 1))[:, None, None]
+    kept = np.rint(255 * (1 - weight)).astype(np.uint8).repeat(3, axis=2)
+    return np.ascontiguousarray(kept), np.ascontiguousarray(np.rint(colors * weight).astype(np.uint8))
 
 
 @_translated
@@ -209,13 +215,16 @@ def framed(picture: Picture, region: NDArray[np.bool_]) -> Picture:
     return drawn
 
 
-def encode_jpeg(picture: Picture) -> bytes:
-    """Encode a picture as JPEG of quality 88.
+@_translated
+def encode_jpeg(picture: Picture, quality: int = 88) -> bytes:
+    """Encode a picture as JPEG.
 
     Parameters
     ----------
     picture : uint8 [H, W, 3]
         RGB, at most 65,500 pixels a side.
+    quality : int
+        1 to 100.
 
     Returns
     -------
@@ -226,9 +235,18 @@ def encode_jpeg(picture: Picture) -> bytes:
     OutputError
         It cannot be encoded.
     """
-    return _encoded(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 88])
+    import simplejpeg
+
+    try:
+        data = simplejpeg.encode_jpeg(
+            np.ascontiguousarray(picture), quality, "RGB", colorsubsampling="420", fastdct=False
+        )
+    except ValueError as error:
+        raise _not_encoded(picture, "JPEG") from error
+    return bytes(data)
 
 
+@_translated
 def encode_png(picture: Picture) -> bytes:
     """Encode a picture as PNG.
 
@@ -246,16 +264,15 @@ def encode_png(picture: Picture) -> bytes:
     OutputError
         It cannot be encoded.
     """
-    return _encoded(picture, ".png", [])
-
-
-@_translated
-def _encoded(picture: Picture, ending: str, options: list[int]) -> bytes:
-    done, data = cv2.imencode(ending, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
-        height, width = picture.shape[:2]
-        raise OutputError(f"a picture of {height} × {width} pixels cannot be encoded as {ending[1:].upper()}")
+        raise _not_encoded(picture, "PNG")
     return data.tobytes()
+
+
+def _not_encoded(picture: Picture, form: str) -> OutputError:
+    height, width = picture.shape[:2]
+    return OutputError(f"a picture of {height} × {width} pixels cannot be encoded as {form}")
 
 
 if hasattr(cv2, "FontFace"):  # OpenCV 5 draws any script with a font of its own

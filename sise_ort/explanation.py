@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sise_ort.bundle import Layer
 from sise_ort.errors import ParameterError
 from sise_ort.fitting import Placement, place_back
 from sise_ort.outputs import OutputFolder
+from sise_ort.saving import check_formats, files_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +228,7 @@ class Explanation:
         picture: Any = os.path.realpath(self.source) if self.source else None
         if picture is None:
             picture = [
-                hashlib.sha256(self.frame.tobytes()).hexdigest(),
+                hashlib.sha256(np.ascontiguousarray(self.frame).data).hexdigest(),
                 str(self.frame.dtype),
                 *self.frame.shape,
             ]
@@ -238,8 +238,18 @@ class Explanation:
             *([self.asked] if self.asked else []),
         ]  # fmt: skip
 
-    def save(self, folder: str | Path | OutputFolder, name: str | None = None) -> list[Path]:
-        """Write ``NAME.png`` (overlay with caption), ``NAME.npy`` (heat map at frame size) and ``NAME.json``.
+    def save(
+        self,
+        folder: str | Path | OutputFolder,
+        name: str | None = None,
+        *,
+        formats: str | Iterable[str] | None = None,
+    ) -> list[Path]:
+        """Write the overlay with its caption, the heat map and the record.
+
+        The overlay is ``NAME.png``, or ``NAME.jpg`` of quality 90 where the frame has more than 4 megapixels. The heat map
+        is ``NAME.npz``: float16 at network size, which `sise_ort.read_heatmap` brings back to the frame's. The record is
+        ``NAME.json``.
 
         Parameters
         ----------
@@ -249,32 +259,32 @@ class Explanation:
             File name without ending; None takes the picture's name and the label. It is made safe, and numbered
             (``NAME-2``) where files of that name are there already, unless they are an earlier explanation of the same
             picture and class with the same method, parameters and bundle: that one is replaced.
+        formats : str or iterable of str, optional
+            What to write besides the record, by the names of `sise_ort.saving.FORMATS`; ``("overlay", "npz")`` where
+            nothing is said. Others: "png" and "jpeg" (the overlay, whatever its size), "npy" (the heat map as float32 at
+            frame size), "maps" (the map of each block in ``NAME.npz``, too), "json" (the record alone).
 
         Returns
         -------
         list of Path
-            The three files.
+            The files; pictures come first, the record last.
 
         Raises
         ------
         OutputError
             A file cannot be written; what was there before stays.
         ParameterError
-            The folder is no path, or the name no text.
+            The folder is no path, the name no text, or there is no such format.
         """
-        from sise_ort.drawing import captioned, encode_png
-
         if not isinstance(folder, (str, os.PathLike, OutputFolder)) or not isinstance(
             "" if name is None else name, str
         ):
             raise ParameterError(
                 f"a result is saved into a folder under a name; these are {folder!r} and {name!r}"
             )
+        wanted = check_formats(formats)
         outputs = folder if isinstance(folder, OutputFolder) else OutputFolder(folder)
-        picture = encode_png(captioned(self.overlay(), self.caption))
-        array = BytesIO()
-        np.save(array, self.frame_heatmap)
-        files: dict[str, bytes | memoryview] = {".png": picture, ".npy": array.getbuffer()}
+        files = files_of(self, wanted)
         if name is None:
             name = self.name_with_method(f"{Path(self.source).stem or 'frame'}-{self.label}")
         return outputs.write_result(name, self.identity(), self.record(), files)

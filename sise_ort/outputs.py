@@ -80,8 +80,9 @@ class OutputFolder:
             What the result is of; an earlier result with an equal identity is replaced.
         record : mapping
             The record's content; an entry ``output`` with the writer, the identity's hash and the files' names is added.
+            Files of other formats that an earlier result of the same has left stay; they are listed there as ``earlier``.
         files : mapping of str to bytes
-            The other files' endings and contents, such as ``{".png": …, ".npy": …}``.
+            The other files' endings and contents, such as ``{".png": …, ".npz": …}``.
 
         Returns
         -------
@@ -99,15 +100,18 @@ class OutputFolder:
             self._look()
             stem = self._free_stem(words, digest, [*files, RECORD])
             names = [stem + ending for ending in files]
-            before = _mark(self.folder / (stem + RECORD))
+            before = _mark(self.folder / (stem + RECORD)) or {}
             mark = {
                 "written_by": WRITER,
                 "identity": digest,
                 "files": names,
                 "sha256": [hashlib.sha256(content).hexdigest() for content in files.values()],
-                "replaced": []
-                if before is None
-                else _digests(before, "sha256"),  # a kill may leave them in place
+                "replaced": _strings(before, "sha256"),  # a kill may leave them in place
+                "earlier": {
+                    name: has
+                    for name, has in _files_of(before).items()
+                    if name not in names and (self.folder / name).is_file()
+                },
             }
             text = to_json({**record, "output": mark}, indent=2) + "\n"
             contents: dict[Path, bytes | memoryview] = {self.folder / (stem + RECORD): text.encode()}
@@ -183,7 +187,7 @@ class OutputFolder:
             mark is not None
             and mark.get("identity") == digest
             and isinstance(mark.get("files"), list)
-            and clashes <= {record.name, *map(str, mark["files"])}
+            and clashes <= {record.name, *_files_of(mark)}
             and all(self._replaceable(self.folder / name) for name in clashes)
             and all(_holds(self.folder / name, mark) for name in clashes - {record.name})
         )
@@ -290,9 +294,17 @@ def _mark(record: Path) -> Mapping[str, Any] | None:
     return mark if isinstance(mark, dict) and mark.get("written_by") == WRITER else None
 
 
-def _digests(mark: Mapping[str, Any], entry: str) -> list[str]:
+def _strings(mark: Mapping[str, Any], entry: str) -> list[str]:
     found = mark.get(entry)
-    return [str(digest) for digest in found] if isinstance(found, list) else []
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _files_of(mark: Mapping[str, Any]) -> dict[str, str]:
+    """Names and hashes of a result's files, and of files in other formats that earlier ones of the same have left."""
+    earlier = mark.get("earlier")
+    found = {str(k): str(v) for k, v in earlier.items()} if isinstance(earlier, dict) else {}
+    names, hashes = _strings(mark, "files"), _strings(mark, "sha256")
+    return {**found, **dict(itertools.zip_longest(names, hashes[: len(names)], fillvalue=""))}
 
 
 def _holds(path: Path, mark: Mapping[str, Any]) -> bool:
@@ -304,7 +316,7 @@ def _holds(path: Path, mark: Mapping[str, Any]) -> bool:
                 digest.update(part)
     except OSError:
         return False
-    return digest.hexdigest() in [*_digests(mark, "sha256"), *_digests(mark, "replaced")]
+    return digest.hexdigest() in [*_files_of(mark).values(), *_strings(mark, "replaced")]
 
 
 def _begins_as_ours(path: Path) -> bool:

@@ -58,7 +58,7 @@ def stems(place: Place) -> None:
         place.out, place.rng.choice((stem, stem.upper(), stem + " ", place.rng.choice(NAMES)))
     )
     check_files([*first, *second] if set(first) != set(second) else first, place.out)
-    if any(p.suffix == ".npy" and p.read_bytes() != content for p, content in before.items()):
+    if any(p.suffix == ".npz" and p.read_bytes() != content for p, content in before.items()):
         raise Wrong("a result of before was changed")
 
 
@@ -101,7 +101,7 @@ def outputs_over_inputs(place: Place) -> None:
     folder = place.inputs
     picture = copy(place, place.rng.choice(("strip.png", "strip.PNG", "strip.jpg", "strip-1.png")))
     for name in place.rng.sample(
-        ["strip.json", "strip.npy", "strip.png.part", "strip-1.png", "strip-1.json", "strip-ant.png"], 3
+        ["strip.json", "strip.npz", "strip.png.part", "strip-1.png", "strip-1.json", "strip-ant.png"], 3
     ):
         if (folder / name).exists():
             continue

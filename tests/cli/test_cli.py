@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import sise_ort
 from sise_ort.cli.main import COMMANDS, main
 
 
@@ -72,7 +72,7 @@ def test_export_then_explain(tmp_path: Path, tiny_onnx: Path, picture: Path) -> 
     result = call("explain", bundle, picture, "-o", tmp_path / "out", "--provider", "cpu", "--mu", "0.3")
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{tmp_path / 'out' / 'strip.png'}\n"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["strip.json", "strip.npy", "strip.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["strip.json", "strip.npz", "strip.png"]
     assert "head: softmax (assumed)" in result.stderr
 
     result = call(
@@ -138,7 +138,7 @@ def test_explain_every_positive_class(sigmoid_bundle: Path, picture: Path, tmp_p
     assert result.exit_code == 0
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert records and all(r["confidence"] > 0.5 for r in records)
-    assert np.load(records[0]["files"][1]).shape == (64, 96)
+    assert sise_ort.read_heatmap(records[0]["files"][1]).shape == (64, 96)
 
 
 def test_explain_by_another_method(tmp_path: Path, tiny_onnx: Path, picture: Path) -> None:
@@ -154,7 +154,7 @@ def test_explain_by_another_method(tmp_path: Path, tiny_onnx: Path, picture: Pat
         record = json.loads(result.stdout)
         assert record["method"] == method
         stem = "strip" if method == "sise" else f"strip-{method}"
-        assert [Path(f).name for f in record["files"]] == [f"{stem}.png", f"{stem}.npy", f"{stem}.json"]
+        assert [Path(f).name for f in record["files"]] == [f"{stem}.png", f"{stem}.npz", f"{stem}.json"]
         assert all(Path(f).is_file() for f in record["files"])
         if method == "rise":
             assert record["parameters"] == {"masks": 30, "cells": 7, "probability": 0.5, "seed": 4}

@@ -74,10 +74,10 @@ def test_a_result_that_cannot_be_saved_does_not_stop_the_others(
     pictures = [png(tmp_path / f"{name}.png", frame) for name in "abc"]
     save = Explanation.save
 
-    def failing(self: Explanation, *arguments: Any) -> list[Path]:
+    def failing(self: Explanation, *arguments: Any, **options: Any) -> list[Path]:
         if self.source.endswith("b.png"):
             raise OutputError("cannot write 'b.png': No space left on device")
-        return save(self, *arguments)
+        return save(self, *arguments, **options)
 
     monkeypatch.setattr(Explanation, "save", failing)
     done = explain(tiny_bundle, *pictures, "-o", tmp_path / "out")

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+import sise_ort
 from sise_ort.bundle import read_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and forks of Unix")
@@ -147,8 +148,8 @@ def read_results(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.iterdir()) if folder.exists() else []:
         if path.name.startswith("."):
             continue
-        if path.suffix == ".npy":
-            found[path.name] = np.load(path).tobytes()
+        if path.suffix == ".npz":
+            found[path.name] = sise_ort.read_heatmap(path).tobytes()
         elif path.suffix == ".json":
             record = json.loads(path.read_text(encoding="utf-8"))
             found[path.name] = (record["target"], record["confidence"], record["label"])

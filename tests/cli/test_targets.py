@@ -163,10 +163,8 @@ def agrees(bundle: Path, picture: Path, words: list[Any], target: Any) -> list[d
     assert len(found) == len(theirs)
     for record, expected in zip(found, theirs, strict=True):
         assert record["label"] == expected.label
-        (saved,) = [file for file in record["files"] if file.endswith(".npy")]
-        np.testing.assert_allclose(
-            np.load(saved), expected.heatmap, atol=1e-3
-        )  # float16; frames of network size
+        (saved,) = [file for file in record["files"] if file.endswith(".npz")]
+        np.testing.assert_allclose(sise_ort.read_heatmap(saved), expected.frame_heatmap, atol=1e-3)
         assert record["confidence"] == pytest.approx(expected.confidence, rel=1e-6)
     return found
 

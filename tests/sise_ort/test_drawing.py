@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from sise_ort.drawing import as_rgb, captioned, encode_png, framed, overlay
+from sise_ort.drawing import as_rgb, captioned, encode_jpeg, encode_png, framed, overlay
 from sise_ort.errors import OutputError
 
 
@@ -16,6 +17,34 @@ def test_overlay_leaves_cold_pixels_alone_and_reddens_hot_ones() -> None:
     assert (picture[heatmap == 0] == 100).all()
     hot = picture[7, 7].astype(int)
     assert hot[0] > hot[1] + 30 and hot[0] > hot[2] + 30
+
+
+def test_overlay_is_the_mixture_of_frame_and_colour(rng: np.random.Generator) -> None:
+    level = np.arange(256, dtype=np.uint8).repeat(40).reshape(64, 160)
+    heat, frame = level / 255.0, rng.integers(0, 256, (64, 160, 3), dtype=np.uint8)
+    shades = np.rint(60 + 195 * heat).astype(np.uint8)
+    colors = cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)[:, :, ::-1].astype(float)
+    weight = (0.65 * np.minimum(heat * 1.6, 1))[:, :, None]
+    drawn = overlay(frame, heat.astype(np.float32))
+    # three numbers are rounded to whole ones
+    assert np.abs(drawn - (frame * (1 - weight) + colors * weight)).max() <= 1.5 + 1e-9
+    gray = overlay(frame[:, :, :1].astype(np.float32), heat.astype(np.float32))
+    np.testing.assert_array_equal(gray, overlay(frame[:, :, :1].repeat(3, 2), heat.astype(np.float32)))
+
+
+def test_jpeg_is_the_picture_at_the_quality_asked_for() -> None:
+    rows, columns = np.mgrid[0:120, 0:160]
+    picture = np.stack([rows * 2, columns, 255 - rows - columns // 2], 2).clip(0, 255).astype(np.uint8)
+    sizes = []
+    for quality, error in ((90, 2.0), (30, 6.0)):
+        data = encode_jpeg(picture, quality)
+        read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+        assert np.abs(read.astype(int) - picture).mean() < error
+        sizes.append(len(data))
+    assert sizes[0] > sizes[1]
+    assert encode_jpeg(picture[:, ::-1], 90) == encode_jpeg(picture[:, ::-1].copy(), 90)
+    with pytest.raises(OutputError, match="70000 × 1 pixels cannot be encoded as JPEG"):
+        encode_jpeg(np.zeros((70_000, 1, 3), np.uint8))
 
 
 def test_the_border_of_a_region_is_white_beside_black_and_leaves_its_inside_alone() -> None:

@@ -140,6 +140,29 @@ def test_a_result_that_lost_a_file_is_made_whole(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_files_of_other_formats_stay_and_are_replaced_when_they_are_asked_for_again(tmp_path: Path) -> None:
+    def write(*endings: str) -> dict[str, Any]:
+        *files, record = OutputFolder(tmp_path).write_result(
+            "a", 1, {}, {ending: f"{ending} of {endings}".encode() for ending in endings}
+        )
+        assert [f.name for f in files] == [f"a{ending}" for ending in endings]
+        output = json.loads(record.read_text())["output"]
+        assert output["files"] == [f.name for f in files]
+        for file in files:
+            assert file.read_text() == f"{file.suffix} of {endings}"
+        return dict(output["earlier"])
+
+    assert write(".png", ".npy") == {}
+    assert list(write(".png", ".npz")) == ["a.npy"]
+    assert list(write(".jpg")) == ["a.npy", "a.png", "a.npz"]
+    assert (tmp_path / "a.npy").read_text() == ".npy of ('.png', '.npy')"
+    (tmp_path / "a.npz").unlink()
+    assert list(write(".npy")) == ["a.png", "a.jpg"]
+    (tmp_path / "a.png").write_text("edited")
+    (record,) = OutputFolder(tmp_path).write_result("a", 1, {}, {".png": b"new"})[1:]
+    assert record.name == "a-2.json" and (tmp_path / "a.png").read_text() == "edited"
+
+
 def test_a_result_whose_writing_was_cut_short_is_made_whole(tmp_path: Path) -> None:
     save(OutputFolder(tmp_path), "a", 1, "old")
     save(OutputFolder(tmp_path), "a", 1, "new")
@@ -342,4 +365,4 @@ def test_leftovers_of_a_killed_run_are_removed(bundle: Path, frame: Any, tmp_pat
     (tmp_path / "out" / ".sise-ort-0123456789abcdef.part").write_text("half")
     done = CliRunner().invoke(main, ["explain", str(bundle), str(picture), "-o", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x.json", "x.npy", "x.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x.json", "x.npz", "x.png"]
