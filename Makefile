@@ -1,7 +1,7 @@
 # On a fresh machine: `make demo` shows the product, `make test` passes the tests.
 #   make test-fast      the daily loop: no further environments, under a minute
 #   make test           lint, types and all tests but the slow ones and those that need services
-#   make test-services  what needs more than this folder: today a disk that can be filled
+#   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser
 #   make test-all       also the large networks: hours
 #   make coverage       how much of the code `make test` runs
 PYTHON ?= python3
@@ -30,7 +30,7 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev
+test-services: .venv/.dev .node/.installed
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within $(PYTEST) -m "services and not slow"
 
 test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
@@ -68,5 +68,11 @@ lint: .venv/.dev
 		msgspec==0.18.6 platformdirs==4.0.* jinja2==3.1.0 simplejpeg==1.8.0
 	touch $@
 
+# Packages of npm for the tests in Node and in a browser, which are skipped where there is no npm or no registry.
+.node/.installed: tests/support/node/package.json
+	mkdir -p .node && cp $< .node/
+	if (cd .node && ONNXRUNTIME_NODE_INSTALL=skip npm install --no-audit --no-fund --silent); then touch $@; \
+		else echo "without npm's packages: tests in Node and in a browser are skipped"; fi
+
 clean:
-	rm -rf .venv .venv-runtime .venv-oldest build dist *.egg-info demo-out htmlcov .coverage
+	rm -rf .venv .venv-runtime .venv-oldest .node build dist *.egg-info demo-out htmlcov .coverage
