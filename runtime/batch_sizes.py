@@ -135,6 +135,24 @@ def remember(manifest: Manifest, provider: Provider, curve: Curve) -> Path:
     OutputError
         The file cannot be written.
     """
+    return keep(
+        key(manifest, provider),
+        {
+            "batch_size": curve.best,
+            "bundle": manifest.name,
+            "milliseconds": {str(size): round(1e3 * s, 3) for size, s in curve.seconds.items()},
+        },
+    )
+
+
+def keep(words: str, entry: Mapping[str, Any]) -> Path:
+    """Keep what was measured under a key; returns the file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
     file = cache_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,18 +161,12 @@ def remember(manifest: Manifest, provider: Provider, curve: Curve) -> Path:
             f"cannot write '{file}': {error.strerror or error}; SISE_ORT_CACHE names another folder"
         ) from error
     with locked(file.parent):  # another process may remember something, too
-        known = _read()
-        known[key(manifest, provider)] = {
-            "batch_size": curve.best,
-            "bundle": manifest.name,
-            "milliseconds": {str(size): round(1e3 * s, 3) for size, s in curve.seconds.items()},
-        }
-        return write_file(file, (json.dumps(known, indent=1) + "\n").encode())
+        return write_file(file, (json.dumps({**kept(), words: entry}, indent=1) + "\n").encode())
 
 
 def measured_batch_size(manifest: Manifest, provider: Provider) -> int | None:
     """The batch size that was measured best for this bundle on this machine, None where none was."""
-    entry = _read().get(key(manifest, provider))
+    entry = kept().get(key(manifest, provider))
     size = entry.get("batch_size") if isinstance(entry, dict) else None
     sensible = isinstance(size, int) and not isinstance(size, bool) and 0 < size <= largest_batch(manifest)
     return size if sensible else None
@@ -184,7 +196,7 @@ def key(manifest: Manifest, provider: Provider) -> str:
     )
 
 
-def _read() -> dict[str, Any]:
+def kept() -> dict[str, Any]:
     """The cache, empty where there is none or it is damaged: it can be measured again."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # RuntimeError: there is no home
         found = json.loads(cache_file().read_text(encoding="utf-8"))

@@ -15,10 +15,11 @@ from sise_ort.readouts import Answers, Question, as_questions
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, portions
 from sise_ort.runtime.extracted import Extracted, Pick, Scored, Sketch, require_finite, require_unit_range
+from sise_ort.runtime.fastest import chosen
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
-from sise_ort.runtime.providers import Provider, Tensor, version
+from sise_ort.runtime.providers import Tensor, version
 from sise_ort.runtime.reading import (
     from_outputs,
     known_by,
@@ -86,12 +87,12 @@ class BundleModel:
         precision: str = "auto",
     ) -> None:
         limits = checked(limits, trusted)
-        self.provider = Provider(provider, threads, provider_options, limits, precision)
         read = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, limits.bytes)
         if not trusted:
             require_harmless(read, limits)
         self.folder = read.folder
         self.manifest: Manifest = read.manifest
+        self.provider = chosen(self.manifest, provider, threads, provider_options, limits, precision)
         self.provider.require_precision_of(self.manifest, precision)
         self.digest = bundle_digest(self.manifest)
         spec = self.manifest.input

@@ -179,10 +179,10 @@ class Session:
                 self._session.run_with_iobinding(binding, options)
         except Exception as error:
             if late():
-                raise BundleError(
-                    f"{self._name} ran for more than {self._seconds:g} s and was stopped; limits=Limits(run_seconds=…) allows more"
-                ) from error
+                raise self._too_late() from error
             raise self._translated(error) from error
+        if late():  # it could not be stopped: to OpenVINO a whole batch is one operator
+            raise self._too_late()
         if self._built is not None:
             shapes = tuple(_shape(value) for value in inputs.values())
             if shapes not in self._shapes:
@@ -240,6 +240,11 @@ class Session:
                 f"{self._name} gave {name} of shape {_words(shape)} instead of {_words(wanted)}: the bundle is damaged, "
                 "export it again"
             )
+
+    def _too_late(self) -> BundleError:
+        return BundleError(
+            f"{self._name} ran for more than {self._seconds:g} s and was stopped; limits=Limits(run_seconds=…) allows more"
+        )
 
     def _translated(self, error: Exception) -> SiseError:
         """Translate an error of onnxruntime into one of ours."""

@@ -203,7 +203,7 @@ def open_session(
         if spec.name != "cpu"
         else spec.onnxruntime
     ]
-    if spec.beside:
+    if spec.beside and not (spec.placed and not _lists_nodes()):
         beside = SPECS[spec.beside]
         chain.append((beside.onnxruntime, dict(beside.options(graph.phase))))
     ort.set_default_logger_severity(
@@ -255,12 +255,17 @@ def _require_used(session: Any, graph: Graph, spec: ProviderSpec) -> None:
         )
 
 
+def _lists_nodes() -> bool:
+    """Whether the installed onnxruntime tells which provider runs which node."""
+    return hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+
+
 def placed_elsewhere(session: Any, spec: ProviderSpec) -> Counter[str]:
     """Operators of the nodes that a session does not run on the provider, with their numbers.
 
     Before onnxruntime 1.24 there is no list of nodes; opening such a session fails there.
     """
-    if not hasattr(session, "get_provider_graph_assignment_info"):
+    if not _lists_nodes():
         return Counter()
     return Counter(
         node.op_type
@@ -282,8 +287,8 @@ def _session_options(graph: Graph, threads: int, spec: ProviderSpec) -> Any:
     if graph.phase in WITHOUT_SPINNING:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if spec.placed:
-        listed = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
-        entry = "session.record_ep_graph_assignment_info" if listed else "session.disable_cpu_ep_fallback"
+        record, refuse = "session.record_ep_graph_assignment_info", "session.disable_cpu_ep_fallback"
+        entry = record if _lists_nodes() else refuse
         options.add_session_config_entry(entry, "1")
     if spec.name == "cpu":
         _share_arena()

@@ -120,7 +120,7 @@ class Provider:
         if precision != "auto" and manifest.precision not in ("fp32", precision):
             raise ParameterError(
                 f"{option('precision')} is '{precision}', but the bundle was exported in {manifest.precision}: leave it out, or "
-                "export the bundle without a precision"
+                "export the bundle again without it"
             )
 
     def precision_of(self, manifest: Manifest) -> str:
