@@ -12,7 +12,7 @@ OLDEST_ONNXRUNTIME = 1.18.0
 BIN = .venv/bin
 RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
-SOURCES = $(shell find sise_ort runtime exporter cli -type f -not -name '*.pyc') pyproject.toml
+SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
 .PHONY: demo test test-fast test-services test-all coverage lint clean
 

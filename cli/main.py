@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "Compare the quality and the price of methods on a data set.",
     "compose": "Write the whole method into one ONNX file, for any language.",
     "page": "Write a page that explains pictures in a browser.",
+    "serve": "Serve bundles over HTTP, by KServe's protocols.",
     "bench": "Measure the best batch size on this machine, and remember it.",
     "doctor": "Check what is installed and which providers work.",
     "demo": "Explain steel strips with the built-in model.",

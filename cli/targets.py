@@ -159,17 +159,10 @@ def index_of(text: str) -> Any:
         It is none.
     """
 
-    def one(part: str) -> Any:
-        bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
-        if len(bounds) == 1 and bounds[0] is not None:
-            return bounds[0]
-        if len(bounds) not in (2, 3):
-            raise ValueError(part)
-        return slice(*bounds)
+    from sise_ort.errors import TargetError
+    from sise_ort.targets import value_index
 
     try:
-        return tuple(one(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.UsageError(
-            f"--value {text!r} is no index such as 3, or 0,2:5 for the mean of several"
-        ) from error
+        return value_index(text)
+    except TargetError as error:
+        raise click.UsageError(f"--value {error}") from error

@@ -147,6 +147,29 @@ def checked_box(box: Any) -> Box:
     return found
 
 
+def value_index(text: str) -> Any:
+    """A place in an array from text such as ``3``, ``0,2:5`` or ``:``, as NumPy indexes it.
+
+    Raises
+    ------
+    TargetError
+        It is none.
+    """
+
+    def one(part: str) -> Any:
+        bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
+        if len(bounds) == 1 and bounds[0] is not None:
+            return bounds[0]
+        if len(bounds) not in (2, 3):
+            raise ValueError(part)
+        return slice(*bounds)
+
+    try:
+        return tuple(one(part) for part in text.split(","))
+    except ValueError as error:
+        raise TargetError(f"{shown(text)} is no index such as 3, or 0,2:5 for the mean of several") from error
+
+
 def place_in_words(box: Sequence[float]) -> str:
     """A box as a record says it: whole pixels."""
     return ", ".join(str(round(value)) for value in box)
@@ -254,5 +277,5 @@ def listed(target: Target | Sequence[Target]) -> tuple[list[Target], bool]:
 
 __all__ = [
     "ABSENT", "INDEX", "NO_OTHER", "POSITIVE", "Detection", "LikenessTo", "RatherThan", "Region", "Target", "Value",
-    "checked_box", "class_index", "class_question", "listed", "place_in_words",
+    "checked_box", "class_index", "class_question", "listed", "place_in_words", "value_index",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
 FILES = sorted(
     path
-    for folder in ("sise_ort", "runtime", "exporter", "cli", "tests", "benchmarks", "docs")
+    for folder in ("sise_ort", "runtime", "exporter", "line", "cli", "tests", "benchmarks", "docs")
     for pattern in ("*.py", "*.md")
     for path in (ROOT / folder).rglob(pattern)
     if not path.is_symlink() and path != Path(__file__).resolve()

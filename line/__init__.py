@@ -1,0 +1,1 @@
+"""Programs around the runtime: pictures come in over the network, explanations go out."""
