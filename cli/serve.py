@@ -7,6 +7,7 @@ import click
 from sise_ort.cli.options import (
     Number,
     batch_size_option,
+    precision_option,
     provider_option,
     threads_option,
     untrusted_option,
@@ -83,6 +84,7 @@ MIB = 1 << 20
     help="Let no two requests share a batch: slower, and bit for bit what a call alone gives.",
 )
 @provider_option
+@precision_option
 @untrusted_option
 @batch_size_option
 @threads_option
@@ -125,7 +127,7 @@ def command(bundles: tuple[str, ...], host: str, port: int, token_file: str | No
         request_seconds=request_seconds,
         exact=exact,
     )
-    options = Options(named(bundles), provider, batch_size, threads, not untrusted)
+    options = Options(named(bundles), provider, batch_size, threads, not untrusted, precision)
     place = Place(host, port, token, workers)
     listening = listen(place)
     write_log()

@@ -48,6 +48,7 @@ class Options:
     provider : str
     batch_size, threads : int or None
     trusted : bool
+    precision : str
     """
 
     bundles: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Options:
     batch_size: int | None = None
     threads: int | None = None
     trusted: bool = True
+    precision: str = "auto"
 
 
 def named(words: Sequence[str]) -> dict[str, str]:
@@ -209,7 +211,12 @@ class Models:
         self._models: dict[str, Model] = {}
         for name, folder in options.bundles.items():
             explainer = sise_ort.load(
-                folder, options.provider, options.batch_size, options.threads, trusted=options.trusted
+                folder,
+                options.provider,
+                options.batch_size,
+                options.threads,
+                trusted=options.trusted,
+                precision=options.precision,
             )
             explainer.warm_up()
             self._models[name] = Model(name, explainer, settings, self.memory, metrics)

@@ -149,6 +149,8 @@ def _numbers(value: Any, name: str) -> list[float]:
 
 def _target(fields: Mapping[str, Any], manifest: Manifest, settings: Settings) -> Any:
     given = [name for name in EXCLUSIVE if fields.get(name) is not None]
+    if given[:1] == ["region"] and "detection" in given:
+        given.remove("region")  # the box of the detection
     classes = _classes(fields)
     if len(given) > 1:
         raise Refusal(400, f"{given[0]} and {given[1]} do not go together", given[1])
@@ -217,7 +219,11 @@ def _region_mask(fields: Mapping[str, Any], classes: Any, settings: Settings) ->
 
 
 def _detection(fields: Mapping[str, Any], classes: Any, settings: Settings) -> Any:
-    return _each(_whole(fields["detection"], "detection"), Detection)
+    if fields.get("region") is None:
+        return _each(_whole(fields["detection"], "detection"), Detection)
+    box = tuple(_numbers(fields["region"], "region"))
+    label = _listed(fields["detection"], "detection", (int, str), "a label or an index")
+    return _each(label, lambda one: Detection(one, box=box))  # type: ignore[arg-type]
 
 
 def _like(fields: Mapping[str, Any], classes: Any, settings: Settings) -> Any:
