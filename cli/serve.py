@@ -90,7 +90,7 @@ MIB = 1 << 20
 @threads_option
 def command(bundles: tuple[str, ...], host: str, port: int, token_file: str | None, workers: int, queue: int,
             max_upload_mib: float, max_megapixels: float, max_memory_mib: float, request_seconds: float, exact: bool,
-            provider: str, untrusted: bool, batch_size: int | None, threads: int | None) -> None:  # fmt: skip
+            provider: str, precision: str, untrusted: bool, batch_size: int | None, threads: int | None) -> None:  # fmt: skip
     """Serve bundles over HTTP, by KServe's protocols and with a page to drop a picture on.
 
     A BUNDLE is a folder, or NAME=FOLDER to serve it under another name. The server ends with SIGTERM or Ctrl-C, after
