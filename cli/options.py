@@ -300,7 +300,7 @@ def source_options(command: F) -> F:
             click.option(
                 "--output",
                 metavar="NAME",
-                help="Output to explain, where the model has several, or any other tensor of an .onnx file.",
+                help="Output to explain, where the model has several, or any other tensor of the graph.",
             ),
             click.option(
                 "--input",

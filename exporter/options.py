@@ -195,7 +195,7 @@ class Outputs:
     Attributes
     ----------
     output : str, optional
-        Name of the output to explain, where there are several, or of any other tensor of an .onnx file.
+        Name of the output to explain, where there are several, or of any other tensor of the graph.
     task : str
         What the outputs are: "auto" (seen from their form), "classes", "segmentation", "detection", "embedding" or "value".
     head : str

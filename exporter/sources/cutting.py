@@ -59,12 +59,23 @@ def _with(proto: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, onnx.Valu
     if not _computes(proto, name) and proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     if not _computes(proto, name):
-        raise SourceError(_unknown(proto, name))
+        raise SourceError(unknown_tensor(proto, name))
     return proto, onnx.ValueInfoProto(name=name)
 
 
-def _unknown(proto: onnx.ModelProto, name: str) -> str:
-    """The error for a name that no node computes."""
+def unknown_tensor(proto: onnx.ModelProto, name: str) -> str:
+    """The error for a name that no node computes.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+    name : str
+
+    Returns
+    -------
+    str
+        With the outputs, and names that are close.
+    """
     declared = [v.name for v in proto.graph.output]
     tensors = [tensor for node in proto.graph.node for tensor in node.output if tensor]
     close = difflib.get_close_matches(name, dict.fromkeys([*declared, *tensors]), n=3, cutoff=0.5)

@@ -17,6 +17,7 @@ import sise_ort
 from sise_ort.cli.main import main
 from sise_ort.errors import ParameterError, SourceError, on_command_line
 from sise_ort.exporter.sources import cutting
+from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.inputs import FileInput
 from sise_ort.exporter.sources.onnx_file import load_onnx
 
@@ -203,3 +204,41 @@ def test_the_command_line_reads_numbers_lists_and_files(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, [*words, "--input", "gain"])
     assert refused.exit_code != 0
     assert "--input 'gain': NAME=VALUE is needed" in refused.output
+
+
+def test_any_tensor_of_a_traced_module(tmp_path: Path, frame: Any) -> None:
+    """A second output by its name, and what a layer computes, with the scores that torch gives for them."""
+    torch = pytest.importorskip("torch")
+
+    class Two(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+            self.second = torch.nn.Conv2d(8, 16, 3, stride=2, padding=1)
+            self.classes, self.kinds = torch.nn.Linear(16, 4), torch.nn.Linear(16, 5)
+
+        def forward(self, x: Any) -> Any:
+            pooled = torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3))
+            return self.classes(pooled), self.kinds(torch.tanh(pooled))
+
+    torch.manual_seed(0)
+    net = Two().eval()
+    traced = load_source(net, input_size=(32, 48)).model
+    second = traced.graph.outputs[1].name
+    bend = next(node.outputs[0].name for node in traced.graph if node.op_type == "Tanh")
+    x = torch.tensor((frame.astype(np.float32) - 127.5) / 127.5).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        kinds = net(x)[1][0].numpy()
+        inner = torch.tanh(torch.relu(net.second(torch.relu(net.first(x)))).mean((2, 3)))[0].numpy()
+    for name, expected in ((second, kinds), (bend, inner)):
+        folder = tmp_path / name
+        sise_ort.export(
+            net, folder, output=name, task="classes", head="none", input_size=(32, 48), normalize="tf"
+        )
+        explainer = sise_ort.load(folder, provider="cpu")
+        assert explainer.manifest.origin["output"] == name
+        np.testing.assert_allclose(explainer.explain(frame).scores, expected, atol=1e-5)
+    with pytest.raises(SourceError, match=rf"output=: there is no tensor 'kinds'; .* outputs .*{second}"):
+        load_source(net, input_size=(32, 48), output="kinds")
+    with pytest.raises(ParameterError, match="inputs= does not go with a module"):
+        load_source(net, input_size=(32, 48), inputs={"x": 0})
