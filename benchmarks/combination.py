@@ -183,17 +183,17 @@ def ranks(heat: Map) -> Map:
 
 
 def samples(name: str, arguments: Any, explainer: sise_ort.Explainer) -> dict[str, list[Sample]]:
-    """The pictures of each group, with the index of their class."""
+    """The pictures of each group, with the index of their class, in an order that leaves no class to the end."""
     network = NETWORKS[name]
     dataset = network.pictures(arguments.data, arguments.work)
     plan = Plan(str(arguments.work / f"{name}.sise"), variants(("sise",)), provider="cpu")
     boxed = select(explainer, plan, dataset, None, 0).samples
-    confirm = select(explainer, plan, dataset, network.limit, 0).samples
+    boxed = [boxed[i] for i in np.random.default_rng(0).permutation(len(boxed))]
     every = select(explainer, plan, open_dataset("imagenet", dataset.root), None, 0).samples
-    chosen, known = {s.name for s in confirm}, {s.name for s in boxed}
+    known = {s.name for s in boxed}
     return {
-        "choose": [s for s in boxed if s.name not in chosen],
-        "confirm": confirm,
+        "choose": boxed[network.limit :],
+        "confirm": boxed[: network.limit],
         "rest": [replace(s, regions=()) for s in every if s.name not in known],
     }
 
@@ -231,23 +231,25 @@ def judge_picture(
     maps = Maps(explainer, frame, sample.label, folder / f"{file_key(sample.name)}.npy")
     truth = sample.truth(*frame.shape[:2]) if sample.regions else None
 
-    def judged(heat: Map, names: Sequence[str]) -> dict[str, float]:
-        judge = Judge(explainer.model, maps.image, maps.question, truth, names, STEPS)
-        own = scaled(heat).astype(np.float32)
-        result: Any = SimpleNamespace(heatmap=own, frame_heatmap=place_back(own, maps.placement))
-        return judge.judge(result)
-
     for name in todo:
         formula = FORMULAS[name]
         like = have.get(formula.order_of)
         values = dict.fromkeys(METRICS, math.nan)
         if like is not None and not math.isnan(like["deletion"]) and not arguments.boxes_only:
-            values |= {m: like[m] for m in ORDER} | judged(formula.make(maps), BOXES)
+            values |= {m: like[m] for m in ORDER} | judged(maps, formula.make(maps), truth, BOXES)
         else:
-            values |= judged(formula.make(maps), asked)
+            values |= judged(maps, formula.make(maps), truth, asked)
         row = {"sample": sample.name, "variant": name, **{m: values[m] for m in METRICS}}
         rows.append([row])
         have[name] = row
+
+
+def judged(maps: Maps, heat: Map, truth: Any, names: Sequence[str]) -> dict[str, float]:
+    """A map's values in these metrics."""
+    judge = Judge(maps.model, maps.image, maps.question, truth, names, STEPS)
+    own = scaled(heat).astype(np.float32)
+    result: Any = SimpleNamespace(heatmap=own, frame_heatmap=place_back(own, maps.placement))
+    return judge.judge(result)
 
 
 def verdict(low: float, high: float, metric: str) -> str:
@@ -260,26 +262,31 @@ def verdict(low: float, high: float, metric: str) -> str:
     return "not worse" if low > -margin else "undecided"
 
 
-def table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """Means of SISE with all masks, and everybody's differences from it on the same pictures."""
+def table(
+    rows: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    formulas: Sequence[str] = tuple(FORMULAS),
+    first: str = BASE,
+) -> str:
+    """Means of the first map, and the others' differences from it on the same pictures."""
     values: dict[str, dict[str, dict[str, Any]]] = {}
     wanted = set(names)
     for row in rows:
         if row["sample"] in wanted:
             values.setdefault(row["variant"], {})[row["sample"]] = row
-    base = values.get(BASE, {})
+    base = values.get(first, {})
     lines = []
-    for formula in FORMULAS:
+    for formula in formulas:
         own = {n: row for n, row in values.get(formula, {}).items() if n in base}
         if not own:
             continue
         cells, found = [], []
         for metric in METRICS:
-            less = {n: 0.0 if formula == BASE else base[n][metric] for n in own}
+            less = {n: 0.0 if formula == first else base[n][metric] for n in own}
             column = np.array([100 * (row[metric] - less[n]) for n, row in own.items()])
             value = interval(column, len(column))
             cells.append(str(value))
-            if formula != BASE and value.n:
+            if formula != first and value.n:
                 low, high = (value.low, value.high) if METRICS[metric].higher else (-value.high, -value.low)
                 found.append(verdict(low, high, metric))
         words = ", ".join(f"{found.count(w)} {w}" for w in dict.fromkeys(found))

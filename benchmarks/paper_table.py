@@ -2,11 +2,10 @@
 
     python benchmarks/paper_table.py ../shared/data --work table --network mobilenet_v2 --workers 2
     python benchmarks/paper_table.py ../shared/data --work table --write        # docs/results.md from what is there
-    python benchmarks/paper_table.py ../shared/data --work table --methods sise,layercam --mu 0
-    python benchmarks/paper_table.py ../shared/data --work table --add layercam # its rows into the page as it stands
 
-The first command can be stopped and started again, with more methods or samples. The data folder holds models/,
-imagenet_val400/ and neu_det/. The ResNet-18 for neu_det is trained first: see train_neu.py, then give --neu-weights.
+The first command can be stopped and started again, with more methods or samples; add_methods.py puts a method's rows into
+the page as it stands. The data folder holds models/, imagenet_val400/ and neu_det/. The ResNet-18 for neu_det is trained
+first: see train_neu.py, then give --neu-weights.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ METHODS = (
 MUS = (0.0, 0.3, 0.5, 0.75, "adaptive")
 SETTINGS = {"rise": {"masks": 1000}}
 STEPS = 16
-NOT_YET = " The tables lack LayerCAM and Refine so far; that page judges them."
+PAGE = ROOT / "docs" / "results.md"
 GRAPHS = ("head", "image-gradient", "full-gradient")
 # The paper's figures for VOC 2007 and ResNet-50 on a T4: EBPG, mIoU, Bbox, Drop %, Increase %, seconds.
 PAPER: dict[str, tuple[float | None, ...]] = {
@@ -173,64 +172,25 @@ def main() -> None:
     parser.add_argument("--neu-weights", type=Path)
     parser.add_argument("--mu", help="SISE's thresholds; all those of the table without it")
     parser.add_argument("--write", action="store_true", help="run nothing, write docs/results.md")
-    parser.add_argument(
-        "--add", help="run nothing, write these methods' rows into the tables of docs/results.md"
-    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     names = arguments.network or list(NETWORKS)
-    if not (arguments.write or arguments.add):
+    if not arguments.write:
         mus = MUS if arguments.mu is None else tuple(float(mu) for mu in arguments.mu.split(","))
         methods = tuple(arguments.methods.split(","))
         for name in names:
             limit = arguments.limit or NETWORKS[name].limit
             run(name, arguments, methods=methods, mus=mus, limit=limit, only_report=False)
         return
-    added = tuple((arguments.add or "").split(","))
-    methods, mus = (("sise", *added), (0.0,)) if arguments.add else (METHODS, MUS)
     found = {
-        name: run(name, arguments, methods=methods, mus=mus, limit=NETWORKS[name].limit, only_report=True)
+        name: run(name, arguments, methods=METHODS, mus=MUS, limit=NETWORKS[name].limit, only_report=True)
         for name in names
         if (arguments.work / name).exists()
     }
     summaries = {name: summarise(evaluation) for name, evaluation in found.items()}
-    target = ROOT / "docs" / "results.md"
-    if arguments.add:
-        page = target.read_text(encoding="utf-8").replace(NOT_YET, "")
-        for name, summary in summaries.items():
-            page = with_rows(page, NETWORKS[name].title, summary)
-    else:
-        chances = {name: chance(evaluation) for name, evaluation in found.items()}
-        page = write_page(summaries, chances, arguments.workers)
-    target.write_text(page, encoding="utf-8")
-    print(target)
-
-
-def with_rows(page: str, title: str, summary: Summary) -> str:
-    """The page with a summary's methods at the end of the two tables of a network, in the place of older rows.
-
-    The summary's first method is SISE with all masks, run again on the same pictures. Its row in the page stays, and must say
-    the same: a network that was trained again is another network.
-    """
-    before, heading, rest = page.partition(f"## {title}\n")
-    if not heading:
-        raise SystemExit(f"docs/results.md has no section '{title}'")
-    section, after = rest.split("\n## ", 1)
-    parts = section.split("\n\n")
-    tables = [i for i, part in enumerate(parts) if part.strip().startswith("|")][:2]
-    base = summary.lines[0]
-    row = next(line for line in parts[tables[0]].splitlines() if line.startswith(f"| {base.title} |"))
-    means = [float(cell.split(" [")[0]) for cell in row.split(" | ")[2 : 2 + len(summary.metrics)]]
-    if any(abs(base.metrics[m].mean - mean) > 0.5 for m, mean in zip(summary.metrics, means, strict=True)):
-        raise SystemExit(
-            f"{title}: {base.title} differs from its row in docs/results.md; run the whole table"
-        )
-    for place, (_, rows) in zip(tables, (summary.cells(), summary.differences()), strict=True):
-        own = [row for row in rows if row[0] != summary.lines[0].title]
-        names = {row[0] for row in own}
-        kept = [line for line in parts[place].splitlines() if line.split(" | ")[0].strip("| ") not in names]
-        parts[place] = "\n".join([*kept, *("| " + " | ".join(row) + " |" for row in own)])
-    return before + heading + "\n\n".join(parts) + "\n## " + after
+    chances = {name: chance(evaluation) for name, evaluation in found.items()}
+    PAGE.write_text(write_page(summaries, chances, arguments.workers), encoding="utf-8")
+    print(PAGE)
 
 
 def write_page(summaries: dict[str, Summary], chances: dict[str, str], workers: int) -> str:
