@@ -1,7 +1,7 @@
 # On a fresh machine: `make demo` shows the product, `make test` passes the tests.
 #   make test-fast      the daily loop: no further environments, under a minute
 #   make test           lint, types and all tests but the slow ones and those that need services
-#   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser
+#   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser, onnxruntime-openvino
 #   make test-all       also the large networks: hours
 #   make coverage       how much of the code `make test` runs
 PYTHON ?= python3
@@ -12,9 +12,10 @@ OLDEST_ONNXRUNTIME = 1.18.0
 BIN = .venv/bin
 RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
+OPENVINO = .venv-openvino/bin/python
 SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
-.PHONY: demo test test-fast test-services test-all coverage lint clean
+.PHONY: demo test test-fast test-services test-openvino test-all coverage lint clean
 
 PYTEST = $(BIN)/python -m pytest -n 2
 RUNTIMES = SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST)
@@ -30,8 +31,12 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed
+test-services: .venv/.dev .node/.installed test-openvino
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within $(PYTEST) -m "services and not slow"
+
+# With onnxruntime-openvino in onnxruntime's place.
+test-openvino: .venv/.dev .venv-openvino/.installed
+	$(OPENVINO) -m pytest -n 2 -m "not slow" tests/runtime/test_openvino.py tests/runtime/test_fastest.py tests/runtime/test_sise.py
 
 test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST)
@@ -74,5 +79,13 @@ lint: .venv/.dev
 	if (cd .node && ONNXRUNTIME_NODE_INSTALL=skip npm install --no-audit --no-fund --silent); then touch $@; \
 		else echo "without npm's packages: tests in Node and in a browser are skipped"; fi
 
+# Its own onnxruntime stands before the packages of .venv, which are used as they are.
+.venv-openvino/.installed: pyproject.toml | .venv/.dev
+	test -x $(OPENVINO) || $(PYTHON) -m venv .venv-openvino
+	$(BIN)/python -c "import os, sys; print(os.getcwd(), *(p for p in sys.path if p.endswith('-packages')), sep='\n')" \
+		> "$$($(OPENVINO) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
+	if $(OPENVINO) -m pip install --quiet --no-deps --ignore-installed onnxruntime-openvino; then touch $@; \
+		else echo "without onnxruntime-openvino: its tests are skipped"; fi
+
 clean:
-	rm -rf .venv .venv-runtime .venv-oldest .node build dist *.egg-info demo-out htmlcov .coverage
+	rm -rf .venv .venv-runtime .venv-oldest .venv-openvino .node build dist *.egg-info demo-out htmlcov .coverage

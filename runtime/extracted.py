@@ -142,8 +142,8 @@ class Sketch:
     pixels: int
 
     @classmethod
-    def of(cls, fetched: Mapping[str, NDArray[np.float32]], blocks: int, pixels: int) -> Sketch:
-        """What sketch.onnx gave, its blocks in one row.
+    def of(cls, fetched: Mapping[str, NDArray[np.float32]], counts: Sequence[int], pixels: int) -> Sketch:
+        """What sketch.onnx gave, its blocks in one row; counts : maps that were wanted of each block.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Sketch:
             Cells do not lie in [0, 1], or a number is not finite.
         """
         cells, extent, texture = (
-            np.concatenate([fetched[f"{kind}_{b}"] for b in range(1, blocks + 1)])
+            np.concatenate([fetched[f"{kind}_{b}"][:count] for b, count in enumerate(counts, 1)])
             for kind in ("cells", "range", "texture")
         )
         require_unit_range("sketch", cells)

@@ -39,7 +39,7 @@ class BundleModel:
     bundle : str, Path or Bundle
         The bundle's folder, which is read once, or a bundle that was read.
     provider : str
-        "auto", "cpu", "cuda", "tensorrt", "openvino", "openvino:DEVICE" or "plugin:NAME".
+        As for `sise_ort.load`.
     batch_size : int or None
         Network inputs scored at once; None takes what `sise-ort bench` has measured here, else chooses by the picture's
         size. 1 where the bundle takes no more.
@@ -52,7 +52,7 @@ class BundleModel:
     trusted : bool
         False opens and runs the bundle once in a process of its own first, whose memory and time are limited.
     precision : str
-        "auto", "fp32", "bf16" or "fp16": what `predict` computes in; auto is the bundle's own.
+        "auto", "fp32", "bf16" or "fp16": what `predict` computes in.
 
     Attributes
     ----------
@@ -69,10 +69,8 @@ class BundleModel:
     ------
     BundleError
         The bundle is missing, damaged or harmful.
-    ProviderError
-        The provider is not really in use.
-    ParameterError
-        A value is out of range.
+    ProviderError, ParameterError
+        The provider is not really in use, or a value is out of range.
     """
 
     def __init__(
@@ -222,13 +220,14 @@ class BundleModel:
         """
         inputs: dict[str, Any] = {"alpha": pooled_gradients}
         for b, (maps, index) in enumerate(zip(features, wanted, strict=True), 1):
-            inputs |= {f"features_{b}": maps, f"index_{b}": index}
+            # onnxruntime cannot multiply by no maps, up to 1.24
+            inputs |= {f"features_{b}": maps, f"index_{b}": np.resize(index, max(1, len(index)))}
         wanted_of = [
             f"{kind}_{b}" for kind in ("cells", "range", "texture") for b in range(1, self.blocks + 1)
         ]
         fetched, _ = self._run("sketch", inputs, fetch=[*wanted_of, "evidence"])
         spec = self.manifest.input
-        return Sketch.of(fetched, self.blocks, spec.height * spec.width)
+        return Sketch.of(fetched, [len(index) for index in wanted], spec.height * spec.width)
 
     def masks(self, maps: Tensor, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """The masks [n, 1, H, W] of some maps of one block."""

@@ -21,7 +21,7 @@ from sise_ort.errors import (
 )
 from sise_ort.runtime.limits import WATCH
 
-OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation", "bad array new")
+OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "bad allocation", "bad array new")
 """How onnxruntime, CUDA and the C++ library say it."""
 FAILED_DEVICE = ("cuda", "cudnn", "cublas", "tensorrt", "no kernel image")
 """Words of errors that a GPU or its libraries have, not the graph."""

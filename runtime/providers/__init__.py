@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sise_ort.runtime.providers.opening import (
+    is_part,
     listed,
     missing_library,
     open_foreign,
@@ -27,6 +28,7 @@ __all__ = [
     "Rows",
     "Session",
     "Tensor",
+    "is_part",
     "listed",
     "missing_library",
     "open_foreign",

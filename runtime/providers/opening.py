@@ -250,7 +250,7 @@ def _require_used(session: Any, graph: Graph, spec: ProviderSpec) -> None:
         whole = f"{graph.phase}.onnx" if graph.phase else "a small test graph"
         fixed = "; some devices need a bundle whose batch is fixed to 1" if spec.pads else ""
         raise ProviderError(
-            f"provider {spec.name} was asked for, but does not take {there} nodes of {whole}, which would run on the CPU: "
+            f"provider {spec.name} was asked for, but does not take {there} node{'s' * (there > 1)} of {whole}, which onnxruntime would run on the CPU: "
             f"{kinds}{fixed}; take another provider"
         )
 

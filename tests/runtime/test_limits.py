@@ -6,10 +6,12 @@ import json
 import math
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import sise_ort
@@ -180,3 +182,25 @@ def test_limits_beyond_any_bound_are_none(tiny_bundle: Path, given: Any, trusted
 def test_less_than_a_byte_is_not_the_default(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="limit of memory"):
         sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(load_memory=0.5))  # type: ignore[arg-type]
+
+
+def test_a_run_that_cannot_be_stopped_ends_in_an_error(
+    tiny_bundle: Path, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on OpenVINO, to which a whole batch is one operator: it ends well, but too late."""
+    explainer = sise_ort.load(tiny_bundle, "cpu", limits=sise_ort.Limits(run_seconds=0.01))
+    session = explainer.model.sessions.get("predict")
+    inner = session._session
+
+    class Deaf:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            inner.run_with_iobinding(binding)
+            while not options.terminate:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(session, "_session", Deaf())
+    with pytest.raises(BundleError, match=r"predict\.onnx ran for more than 0\.01 s"):
+        explainer.model.predict(np.zeros((1, 3, 32, 48), np.float32))
