@@ -31,7 +31,7 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed test-openvino
+test-services: .venv/.dev .node/.installed .venv-triton/.installed test-openvino
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
@@ -87,5 +87,11 @@ lint: .venv/.dev
 	if $(OPENVINO) -m pip install --quiet --no-deps --ignore-installed onnxruntime-openvino; then touch $@; \
 		else echo "without onnxruntime-openvino: its tests are skipped"; fi
 
+# Triton's protobuf, for the test that reads config.pbtxt as Triton does.
+.venv-triton/.installed:
+	$(PYTHON) -m venv .venv-triton
+	if .venv-triton/bin/python -m pip install --quiet tritonclient protobuf; then touch $@; \
+		else rm -rf .venv-triton; echo "without tritonclient: its tests are skipped"; fi
+
 clean:
-	rm -rf .venv .venv-runtime .venv-oldest .venv-openvino .node build dist *.egg-info demo-out htmlcov .coverage
+	rm -rf .venv .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out htmlcov .coverage

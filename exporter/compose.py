@@ -77,8 +77,10 @@ def compose(
     return write_file(path, composed(open_bundle(bundle), any_size=any_size, batch_size=batch_size))
 
 
-def composed(bundle: Bundle, *, any_size: bool = False, batch_size: int | None = None) -> bytes:
-    """The bytes of explain.onnx of a bundle, compared with the bundle; see `compose`."""
+def composed(
+    bundle: Bundle, *, any_size: bool = False, batch_size: int | None = None, scalar: tuple[int, ...] = ()
+) -> bytes:
+    """The bytes of explain.onnx of a bundle, compared with the bundle; see `compose`, and `build_explain` for `scalar`."""
     manifest = bundle.manifest
     require_composable(manifest)
     size = sum(
@@ -91,10 +93,11 @@ def composed(bundle: Bundle, *, any_size: bool = False, batch_size: int | None =
             "use the bundle itself"
         )
     at_once = checked_batch(manifest, batch_size)
-    model = build_explain(manifest, _model(bundle, "extract"), _model(bundle, "predict"), at_once, any_size)
+    extract, predict = graph_of(bundle, "extract"), graph_of(bundle, "predict")
+    model = build_explain(manifest, extract, predict, at_once, any_size, scalar)
     model.metadata_props.update(facts(manifest, at_once, any_size))
     content = bytes(ir.to_proto(model).SerializeToString())
-    require_equal(content, bundle)
+    require_equal(content, bundle, scalar)
     return content
 
 
@@ -149,7 +152,7 @@ def facts(manifest: Manifest, batch_size: int, any_size: bool) -> dict[str, str]
     }
 
 
-def _model(bundle: Bundle, phase: str) -> ir.Model:
+def graph_of(bundle: Bundle, phase: str) -> ir.Model:
     """A graph of a bundle, its weights in memory."""
     model = ir.from_proto(onnx.ModelProto.FromString(bytes(bundle.contents[f"{phase}.onnx"])))
     for name, array in bundle.weights(phase).items():
@@ -157,17 +160,20 @@ def _model(bundle: Bundle, phase: str) -> ir.Model:
     return model
 
 
-def require_equal(content: bytes, bundle: Bundle) -> None:
+def require_equal(content: bytes, bundle: Bundle, scalar: tuple[int, ...] = ()) -> None:
     """Raise ExportError where explain.onnx and its bundle explain a frame differently, with all masks or with none."""
     session, explainer = open_foreign(content), Explainer(bundle, "cpu")
     frame = waves(bundle.manifest.input)[0]
-    asked = {"image": frame, "target": np.array(-1), "mu": np.array(COMPARED_MU, np.float32)}
+    mu = np.full(scalar, COMPARED_MU, np.float32)
+    asked = {"image": frame, "target": np.full(scalar, -1, np.int64), "mu": mu}
     for passes in (0, -1):
-        found, _ = session.run({**asked, "passes": np.array(passes)}, fetch=["heatmap", "class", "masks"])
+        found, _ = session.run(
+            {**asked, "passes": np.full(scalar, passes, np.int64)}, fetch=["heatmap", "class", "masks"]
+        )
         limit: dict[str, Any] = {"passes": 0} if passes == 0 else {}
-        own = explainer.explain(frame, mu=float(asked["mu"]), **limit)
+        own = explainer.explain(frame, mu=float(mu.item()), **limit)
         apart = float(np.abs(found["heatmap"] - own.heatmap).max())
-        same = tuple(found["masks"].tolist()) == own.mask_counts and int(found["class"]) == own.target
+        same = tuple(found["masks"].tolist()) == own.mask_counts and int(found["class"].item()) == own.target
         if not same or not apart <= TOLERANCE:
             raise ExportError(
                 f"{FILE} explains a frame differently from its bundle: masks {found['masks'].tolist()} and "

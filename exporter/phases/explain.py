@@ -47,7 +47,12 @@ class Block:
 
 
 def build_explain(
-    manifest: Manifest, extract: ir.Model, predict: ir.Model, batch_size: int, any_size: bool = False
+    manifest: Manifest,
+    extract: ir.Model,
+    predict: ir.Model,
+    batch_size: int,
+    any_size: bool = False,
+    scalar: Sequence[int] = (),
 ) -> ir.Model:
     """Build explain.onnx from two graphs of a bundle of class scores and the formulas of the others.
 
@@ -61,6 +66,8 @@ def build_explain(
         Masks scored at once; the last batch is padded.
     any_size : bool
         Whether the frame may have any size, and is brought to the network's inside.
+    scalar : sequence of int
+        Shape of inputs and outputs that are single numbers: [1] for servers that know no scalars.
 
     Returns
     -------
@@ -77,11 +84,13 @@ def build_explain(
     spec, head = manifest.input, manifest.head
     size: tuple[int | str, int | str] = ("height", "width") if any_size else (spec.height, spec.width)
     image = tensor_input("image", UINT8 if spec.frame_dtype == "uint8" else FLOAT, [*size, spec.channels])
-    target, passes, mu = (
-        tensor_input(name, dtype, []) for name, dtype in (("target", INT64), ("passes", INT64), ("mu", FLOAT))
-    )
+    numbers = [
+        tensor_input(name, dtype, scalar)
+        for name, dtype in (("target", INT64), ("mu", FLOAT), ("passes", INT64))
+    ]
     graph = extract.graph
     op, exact = Ops(graph, prefix="explain"), Ops(graph, DOUBLE, prefix="explain64")
+    target, mu, passes = (op.Squeeze(number, op.constant([0])) if scalar else number for number in numbers)
     found = {value.name: value for value in graph.outputs}
     given = {value.name: value for value in graph.inputs}
     frame = fitted_frame(op, exact, image, manifest) if any_size else image
@@ -115,13 +124,13 @@ def build_explain(
         "heatmap": (op.Squeeze(fuse(op, maps), op.constant([0, 1])), FLOAT, [spec.height, spec.width]),
         "scores": (op.Squeeze(scores, op.constant([0])), FLOAT, [head.classes]),
         "confidence": (op.Squeeze(head.confidence(op, scores), op.constant([0])), FLOAT, [head.classes]),
-        "class": (op.Identity(chosen), INT64, []),
+        "class": (op.Reshape(chosen, op.constant(np.array(scalar, np.int64))), INT64, scalar),
         "masks": (op.Identity(shares), INT64, [len(blocks)]),
     }
     if any_size:
         heatmap = outputs["heatmap"][0]
         outputs["frame_heatmap"] = (placed_back(op, exact, image, heatmap, manifest), FLOAT, list(size))
-    graph.inputs[:] = [image, target, mu, passes]
+    graph.inputs[:] = [image, *numbers]
     return _closed(graph, outputs)
 
 
