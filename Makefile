@@ -1,18 +1,23 @@
 # On a fresh machine: `make demo` shows the product, `make test` passes the tests.
 #   make test-fast      the daily loop: no further environments, under a minute
 #   make test           lint, types and all tests but the slow ones and those that need services
-#   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser, onnxruntime-openvino
+#   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser, onnxruntime-openvino,
+#                       KServe's client
 #   make test-all       also the large networks: hours
 #   make coverage       how much of the code `make test` runs
 PYTHON ?= python3
 # The oldest Python and onnxruntime that are supported; the newest where that Python is not installed.
 OLDEST_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
 OLDEST_ONNXRUNTIME = 1.18.0
+# A Python for KServe's client, which has no release for 3.14 and later.
+CLIENTS_PYTHON ?= $(shell for p in $(PYTHON) python3.13 python3.12 python3.11 python3.10; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo $$p && break; done)
 
 BIN = .venv/bin
 RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
 OPENVINO = .venv-openvino/bin/python
+CLIENTS = .venv-clients/bin/python
 SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
 .PHONY: demo test test-fast test-services test-openvino test-all coverage lint clean
@@ -31,8 +36,8 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed .venv-triton/.installed test-openvino
-	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within $(PYTEST) -m "services and not slow"
+test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed test-openvino
+	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within SISE_ORT_CLIENTS=$(CLIENTS) $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
 test-openvino: .venv/.dev .venv-openvino/.installed
@@ -93,5 +98,10 @@ lint: .venv/.dev
 	if .venv-triton/bin/python -m pip install --quiet tritonclient protobuf; then touch $@; \
 		else rm -rf .venv-triton; echo "without tritonclient: its tests are skipped"; fi
 
+# KServe's and Triton's clients, for the server's tests: kserve wants a Python below 3.14, and its own releases of what we use.
+.venv-clients/.installed:
+	if (test -x $(CLIENTS) || $(CLIENTS_PYTHON) -m venv .venv-clients) && $(CLIENTS) -m pip install --quiet 'kserve>=0.15' 'tritonclient[http]>=2.50'; \
+		then touch $@; else rm -rf .venv-clients; echo "without KServe's client: its tests are skipped"; fi
+
 clean:
-	rm -rf .venv .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out htmlcov .coverage
+	rm -rf .venv .venv-clients .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out htmlcov .coverage

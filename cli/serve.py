@@ -72,6 +72,13 @@ MIB = 1 << 20
     help="Most MiB of uploads and decoded pictures to hold at once; what is over is answered with 429.",
 )
 @click.option(
+    "--upload-seconds",
+    type=Number(0, 86_400, above=True),
+    default=20,
+    show_default=True,
+    help="Longest time that a request's headers, and then its body, may take to arrive.",
+)
+@click.option(
     "--request-seconds",
     type=Number(0, 86_400, above=True),
     default=300,
@@ -89,7 +96,8 @@ MIB = 1 << 20
 @batch_size_option
 @threads_option
 def command(bundles: tuple[str, ...], host: str, port: int, token_file: str | None, workers: int, queue: int,
-            max_upload_mib: float, max_megapixels: float, max_memory_mib: float, request_seconds: float, exact: bool,
+            max_upload_mib: float, max_megapixels: float, max_memory_mib: float, upload_seconds: float, request_seconds: float,
+            exact: bool,
             provider: str, precision: str, untrusted: bool, batch_size: int | None, threads: int | None) -> None:  # fmt: skip
     """Serve bundles over HTTP, by KServe's protocols and with a page to drop a picture on.
 
@@ -124,6 +132,7 @@ def command(bundles: tuple[str, ...], host: str, port: int, token_file: str | No
         max_upload=max(1, int(max_upload_mib * MIB)),
         max_pixels=max(1, int(max_megapixels * 1e6)),
         max_memory=max(1, int(max_memory_mib * MIB)),
+        upload_seconds=upload_seconds,
         request_seconds=request_seconds,
         exact=exact,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 PICTURE = {"b64": "iVBORw0KGgo…"}
@@ -31,9 +32,7 @@ def described(name: str) -> dict[str, Any]:
 
 def docs_page(schema: dict[str, Any]) -> list[dict[str, Any]]:
     """The addresses of an OpenAPI schema in their groups, each with an example of a body."""
-    import json
-
-    groups: dict[str, list[dict[str, str]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for address, methods in schema["paths"].items():
         for method, facts in methods.items():
             content = facts.get("requestBody", {}).get("content", {})
@@ -43,7 +42,9 @@ def docs_page(schema: dict[str, Any]) -> list[dict[str, Any]]:
                 "address": address.replace("{name}", "NAME"),
                 "summary": facts.get("summary", ""),
                 "kinds": ", ".join(content),
-                "example": "" if example is None else json.dumps(example, indent=1, ensure_ascii=False),
+                "example": []
+                if example is None
+                else json.dumps(example, indent=1, ensure_ascii=False).splitlines(),
             }
             groups.setdefault(facts.get("tags", [""])[0], []).append(row)
     return [{"name": name, "rows": rows} for name, rows in groups.items()]

@@ -61,7 +61,7 @@ class Running:
         assert self._ready.wait(120), "".join(self.lines)
         found = re.search(r"http://\S+", "".join(self.lines))
         assert found, "".join(self.lines)
-        self.url = found[0]
+        self.url = found[0].replace("0.0.0.0", "127.0.0.1")
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -71,13 +71,16 @@ class Running:
                 self._ready.set()
         self._ready.set()
 
+    def close(self) -> None:
+        self._reader.join(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and wait for the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(120)
-        self._reader.join(10)
-        return code
+        return self.process.wait(120)
 
 
 @contextlib.contextmanager
@@ -109,3 +112,5 @@ def running(*arguments: Any, token: str | None = None) -> Iterator[Running]:
         if process.poll() is None:
             process.kill()
             process.wait(30)
+        if server is not None:
+            server.close()

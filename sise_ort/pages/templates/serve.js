@@ -33,10 +33,11 @@ function look() {
   at("go").disabled = !(picture && at("model").value);
 }
 
-function choose(file) {
+function choose(file, dropped) {
   if (!file) return;
   picture = file;
-  at("name").textContent = file.name;
+  at("name").textContent = dropped ? file.name : "";
+  if (dropped) at("file").value = "";
   at("result").hidden = true;
   say("");
   look();
@@ -48,7 +49,7 @@ function show(found) {
   at("given").src = URL.createObjectURL(picture);
   at("heat").src = "data:image/png;base64," + found.heatmap;
   at("heat").alt = "Heat map: where the evidence for " + found.label + " lies";
-  at("price").textContent = found.forward_passes + " passes of the network, " + found.timings_s.total.toFixed(2) + " s";
+  at("price").textContent = found.forward_passes + " passes of the network, " + found.timings_s.total.toPrecision(2) + " s";
   at("notes").replaceChildren(...found.notes.map((note) => {
     const row = document.createElement("li");
     row.textContent = note;
@@ -92,5 +93,5 @@ for (const name of ["dragover", "dragenter"]) {
 for (const name of ["dragleave", "drop"]) {
   document.addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.remove("over"); });
 }
-document.addEventListener("drop", (event) => choose(event.dataTransfer.files[0]));
+document.addEventListener("drop", (event) => choose(event.dataTransfer.files[0], true));
 if (!at("token")) listModels();
