@@ -148,6 +148,7 @@ def facts(manifest: Manifest, batch_size: int, any_size: bool) -> dict[str, str]
         "bundle": manifest.name,
         "bundle_sha256": bundle_digest(plain),
         "precision": manifest.precision,
+        "label_lines": "\n".join(manifest.labels),
         **{name: to_json(msgspec.to_builtins(value, enc_hook=str)) for name, value in told.items()},
     }
 

@@ -196,7 +196,7 @@ def test_the_file_says_what_it_is(tiny_bundle: Path, tmp_path: Path) -> None:
     facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     manifest = open_bundle(tiny_bundle).manifest
     assert facts["bundle_sha256"] == bundle_digest(manifest) and facts["bundle"] == manifest.name
-    assert json.loads(facts["labels"]) == ["ant", "bee", "cat", "1"]
+    assert json.loads(facts["labels"]) == facts["label_lines"].split("\n") == ["ant", "bee", "cat", "1"]
     assert json.loads(facts["files"]) == dict(manifest.files)
     assert json.loads(facts["preprocessing"])["mean"] == [127.5, 127.5, 127.5]
     assert json.loads(facts["readout"])["head"]["kind"] == "softmax"

@@ -217,6 +217,50 @@ def test_node_finds_pythons_heat_map(tiny_bundle: Path, picture: Path, tmp_path:
     assert np.abs(drawn - expected).max() <= 1
 
 
+@pytest.mark.services
+def test_the_smallest_page_finds_pythons_heat_map(tiny_bundle: Path, picture: Path, tmp_path: Path) -> None:
+    import functools
+    import http.server
+    import shutil
+    import threading
+
+    dist = node_packages() / "node_modules" / "onnxruntime-web" / "dist"
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "examples" / "browser", site)
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", "ort-wasm-simd-threaded.mjs"):
+        shutil.copy(dist / name, site)
+    (site / "labels.txt").write_text("ant\nbee\ncat\n1\n", encoding="utf-8")
+    compose(tiny_bundle, site / "explain.onnx", any_size=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}  # noqa: RUF012
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    seen = browse(
+        address,
+        [
+            {"wait": "document.querySelector('#status').textContent.startsWith('Ready')"},
+            {"upload": str(picture), "to": "#file", "wait": "document.querySelector('#view').heatmap"},
+            {"value": "Array.from(document.querySelector('#view').heatmap)"},
+            {"value": "document.querySelector('#status').textContent"},
+        ],
+        tmp_path,
+    )
+    server.shutdown()
+    server.server_close()
+    rgb = cv2.imread(str(picture))[..., ::-1].copy()
+    own = _composed(tiny_bundle, tmp_path)(rgb, -1, 64)
+    np.testing.assert_allclose(seen["values"][0], own["frame_heatmap"].ravel(), rtol=0, atol=1e-4)
+    assert (
+        seen["values"][1].startswith(["ant", "bee", "cat", "1"][int(own["class"])]) and seen["console"] == []
+    )
+    assert not [asked for asked in seen["requests"] if not asked.startswith((address, "data:", "blob:"))]
+
+
 def _composed(bundle: Path, folder: Path) -> Any:
     import onnxruntime
 
