@@ -65,9 +65,14 @@ def listen(place: Place) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((place.host, place.port))
+        # asyncio turns delays off only for sockets that name TCP
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((place.host, place.port))
+        except BaseException:
+            listening.close()
+            raise
     except (OSError, OverflowError) as error:
         raise ParameterError(
             f"nothing can listen at {place.host}:{place.port} ({error}): take another {option('port')} or {option('host')}"

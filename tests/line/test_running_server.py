@@ -28,7 +28,9 @@ CLIENTS = os.environ.get("SISE_ORT_CLIENTS", "")
 SCRIPT = Path(__file__).parents[1] / "support" / "kserve_clients.py"
 
 
-@pytest.mark.skipif(not Path(CLIENTS).is_file(), reason="SISE_ORT_CLIENTS names no Python with kserve and tritonclient")
+@pytest.mark.skipif(
+    not Path(CLIENTS).is_file(), reason="SISE_ORT_CLIENTS names no Python with kserve and tritonclient"
+)
 @pytest.mark.parametrize(
     "more", [("--queue", "16"), ("--workers", "2", "--exact")], ids=["one", "two-processes"]
 )
