@@ -7,14 +7,20 @@
     python benchmarks/cost.py resnet50 --deadline-ms 500    # how often it is kept, in 100 runs
     python benchmarks/cost.py resnet50 --size 256x1600 --memory
     python benchmarks/cost.py resnet50 --export             # seconds and peak memory of the export alone
+    python benchmarks/cost.py resnet50 --load               # loading, and the first explanation after it
+    python benchmarks/cost.py resnet50 --profile            # which operators extract spends its time on
 
 Ratios are medians of rounds that run the compared parts in turn in one process. `--memory` reports the peak
 resident memory of a fresh process that loads the bundle and explains one frame, `--export` that of one that exports.
+`--load` compares fresh processes in turn: loading a bundle, and onnxruntime opening the same graphs, or `predict` alone, by
+their paths, unchecked and one after another.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import platform
 import subprocess
 import sys
@@ -25,8 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from profiling import profile
 
 import sise_ort
+from sise_ort.bundle import read_manifest
 
 
 def seconds(part: Callable[[], object]) -> float:
@@ -143,6 +151,57 @@ def deadline_kept(bundle: Path, mu: float, deadline: float, runs: int = 100) -> 
     )
 
 
+def load_ratio(bundle: Path, rounds: int, passes: int) -> None:
+    """Loading beside opening graphs with onnxruntime alone, and the first explanation beside the second."""
+    found: dict[str, list[list[float]]] = {"load": [], "graphs": [], "predict": []}
+    for _ in range(rounds):
+        for what, taken in found.items():
+            command = [sys.executable, __file__, "--load-once", what, "--bundle", bundle, "--passes", passes]
+            done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+            taken.append(json.loads(done.stdout))
+    load, first, second, peak = np.median(found["load"], axis=0)
+    graphs, graphs_peak = np.median(found["graphs"], axis=0)
+    predict = np.median(found["predict"], axis=0)[0]
+    ratio, alone = (
+        np.median([a[0] / b[0] for a, b in zip(found["load"], found[k], strict=True)])
+        for k in ("graphs", "predict")
+    )
+    print(f"{rounds} rounds of fresh processes")
+    print(f"load {load:.2f} s; opening the same graphs {graphs:.2f} s, predict alone {predict:.2f} s")
+    print(f"load / opening the same graphs: {ratio:.2f}; load / opening predict: {alone:.2f}")
+    print(f"peak memory of loading {peak:.0f} MiB, of opening the same graphs {graphs_peak:.0f} MiB")
+    print(f"first explanation in {passes} passes {first:.2f} s, second {second:.2f} s: {first / second:.2f}")
+
+
+def load_once(what: str, bundle: Path, passes: int) -> None:
+    """In a fresh process: seconds of loading and of two explanations, or of opening graphs; and MiB at most."""
+    if what != "load":
+        import onnxruntime
+
+        phases = read_manifest(bundle).phases if what == "graphs" else ["predict"]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        opened: list[object] = []
+
+        def open_graphs() -> None:
+            for phase in phases:
+                path = str(bundle / f"{phase}.onnx")
+                opened.append(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+        taken = seconds(open_graphs)
+        print(json.dumps([taken, peak_memory()]))
+        return
+    importlib.import_module("sise_ort.runtime.explainer")  # importing is not loading
+
+    began = time.perf_counter()
+    explainer = sise_ort.load(bundle, provider="cpu")
+    loading = time.perf_counter() - began
+    peak, spec = peak_memory(), explainer.manifest.input
+    frame = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    explaining = [seconds(lambda: explainer.explain(frame, passes=passes)) for _ in range(2)]
+    print(json.dumps([loading, *explaining, peak]))
+
+
 def torch_ratio(name: str, bundle: Path, rounds: int) -> None:
     import torch
 
@@ -225,6 +284,10 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--export", action="store_true")
+    parser.add_argument("--load", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--load-once", choices=("load", "graphs", "predict"), help=argparse.SUPPRESS)
+    parser.add_argument("--bundle", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--explain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--export-to", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -233,6 +296,9 @@ def main() -> None:
         return
     if arguments.export_to:
         export_once(arguments.model, arguments.export_to, arguments.size)
+        return
+    if arguments.load_once:
+        load_once(arguments.load_once, arguments.bundle, arguments.passes)
         return
     print(
         f"{arguments.model}, {platform.machine()}, sise-ort {sise_ort.__version__}, {time.strftime('%Y-%m-%d')}"
@@ -246,6 +312,12 @@ def main() -> None:
         sise_ort.export(arguments.model, bundle, input_size=arguments.size, **options_of(arguments.model))
         if arguments.memory:
             in_own_process("--explain", bundle, "--mu", arguments.mu)
+            return
+        if arguments.load:
+            load_ratio(bundle, arguments.rounds, arguments.passes or 16)
+            return
+        if arguments.profile:
+            profile(bundle, 4 * arguments.rounds)
             return
         if arguments.many:
             many_ratio(bundle, arguments.mu, arguments.rounds, arguments.many)
