@@ -29,7 +29,7 @@ import click
     type=click.Choice(["none", "tensorrt", "openvino"]),
     default="none",
     show_default=True,
-    help="Accelerator of ONNX Runtime inside of Triton: TensorRT on a GPU, OpenVINO on a CPU.",
+    help="Accelerator of ONNX Runtime inside of Triton: TensorRT on a GPU, or OpenVINO on a CPU for NAME_predict.",
 )
 @click.option("--force", is_flag=True, help="Replace models of these names.")
 def command(bundle: str, out: str, name: str | None, instances: int, accelerator: str, force: bool) -> None:

@@ -27,8 +27,8 @@ FILE = f"{EXPLAIN}.onnx"
 """The file's usual name, and its name in a bundle."""
 LARGEST = (1 << 31) - (1 << 22)
 """Bytes of an ONNX file, with some room: protobuf ends at 2 GiB."""
-MOST_AT_ONCE = 16
-"""Masks in a batch unless the caller says more: the last batch is padded, and padding costs passes."""
+MOST_AT_ONCE = 8
+"""Masks in a batch unless the caller says more; also at most half of what a bundle takes on a CPU, since the last batch is padded."""
 COMPARED_MU, TOLERANCE = 0.8, 1e-3
 """Selection threshold of the comparison with the bundle, and how far heat maps may be apart there."""
 
@@ -119,7 +119,7 @@ def checked_batch(manifest: Manifest, batch_size: int | None) -> int:
         raise ParameterError(
             f"{option('batch_size')} is {shown(batch_size)}; it must be a whole number of at least 1"
         )
-    default = min(MOST_AT_ONCE, max(1, CPU.batch_pixels // (spec.height * spec.width)))
+    default = min(MOST_AT_ONCE, max(1, CPU.batch_pixels // (2 * spec.height * spec.width)))
     return spec.batch or batch_size or default
 
 

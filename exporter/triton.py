@@ -70,7 +70,7 @@ def write_repository(
     instances : int
         Copies of each model that run at the same time.
     accelerator : str
-        "none", "tensorrt" (GPU) or "openvino" (CPU): what onnxruntime runs on inside of Triton.
+        "none", "tensorrt" (GPU) or "openvino" (CPU, NAME_predict alone): what onnxruntime runs on inside of Triton.
     force : bool
         Replace models of these names.
 
@@ -110,7 +110,9 @@ def write_repository(
     labels = "".join(f"{label}\n" for label in read.manifest.labels).encode()
     files: dict[Path, bytes | memoryview] = {}
     for folder, model in zip(folders, models, strict=True):
-        text = config(model, bool(labels), instances, accelerator)
+        # OpenVINO's provider does not take loops whose bodies read values from outside
+        own = "none" if accelerator == "openvino" and model is models[0] else accelerator
+        text = config(model, bool(labels), instances, own)
         files |= {folder / "1" / "model.onnx": model.content, folder / "config.pbtxt": text.encode()}
         if labels:
             files[folder / "labels.txt"] = labels
