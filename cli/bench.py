@@ -68,6 +68,7 @@ def command(
     """
     import sise_ort
     from sise_ort.cli.console import print_table, say
+    from sise_ort.cli.waiting import watched
     from sise_ort.errors import ParameterError
     from sise_ort.runtime.batch_sizes import measure, remember
 
@@ -82,7 +83,8 @@ def command(
     for note in explainer.notes:
         say(f"note: {note}")
     model = explainer.model
-    curve = measure(model, rounds=rounds)
+    with watched("rounds of all batch sizes", quiet=as_json) as progress:
+        curve = measure(model, rounds=rounds, progress=progress)
     file = remember(explainer.manifest, model.provider, curve)
     if as_json:
         record = {

@@ -12,7 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sise_ort.errors import printable
+from sise_ort.errors import printable, shortened
+
+LONGEST = 48
+"""Characters of what stands in front of a bar, so that a terminal of 80 columns shows the time left, too."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -23,8 +26,23 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on a terminal, nothing elsewhere; yields a function of (done, in all)."""
+def progress_bar(
+    description: str, left: Callable[[], float | None] | None = None
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar with the time left on a terminal, nothing elsewhere.
+
+    Parameters
+    ----------
+    description : str
+        What stands in front of the bar.
+    left : callable, optional
+        Seconds left, or None while nobody knows; by default they follow from the bar's own pace.
+
+    Yields
+    ------
+    callable or None
+        A function of (done, in all).
+    """
     if not errors.is_terminal:
         yield None
         return
@@ -32,15 +50,25 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None] | None
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn() if left is None else TextColumn("{task.fields[left]}", markup=False),
+        TextColumn("left"),
     )
     with Progress(*columns, console=errors, transient=True) as progress:
-        task = progress.add_task(printable(description), total=None)
+        task = progress.add_task(shortened(printable(description), LONGEST), total=None, left=clock(None))
 
         def update(done: int, everything: int) -> None:
-            progress.update(task, completed=done, total=everything)
+            seconds = None if left is None else left()
+            progress.update(task, completed=done, total=everything, left=clock(seconds))
 
         yield update
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as a clock shows them, "0:01:15"; "-:--:--" where they are not known."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def print_table(headers: list[str], rows: list[list[Any]], *, right: tuple[int, ...] = ()) -> None:

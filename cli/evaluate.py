@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +161,7 @@ def command(
     """
     from sise_ort.cli.console import say
     from sise_ort.cli.options import pairs
+    from sise_ort.cli.waiting import watched
     from sise_ort.datasets import open_dataset
     from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise
 
@@ -182,17 +180,9 @@ def command(
     )
     data = open_dataset(*dataset, **{n: _value(t) for n, t in pairs(dataset_set, "--dataset-set").items()})
     say(f"{len(data.samples)} samples, {len(data.problems)} problems in the data set")
-    with _progress() as progress:
-        found = evaluate(
-            plan,
-            data,
-            folder,
-            limit=limit,
-            seed=seed,
-            workers=workers,
-            only_report=only_report,
-            progress=progress,
-        )
+    more: dict[str, Any] = {"limit": limit, "seed": seed, "workers": workers, "only_report": only_report}
+    with watched("samples", after=2) as progress:
+        found = evaluate(plan, data, folder, progress=progress, **more)
     summary = summarise(found)
     _write(found, summary, Path(folder), f"{Path(bundle).stem} on {data.kind} ({data.root.resolve().name})")
     _print(summary)
@@ -292,22 +282,3 @@ def _class_map(path: str | None) -> dict[str, str | int]:
             f'--class-map \'{path}\': an object such as {{"1": "scratch", "2": 3}} is needed'
         )
     return found
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal, else a line a minute."""
-    from sise_ort.cli.console import progress_bar, say
-
-    started = reported = time.monotonic()
-
-    def report(done: int, everything: int) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        if now - reported >= 60 or done == everything:
-            reported = now
-            left = (now - started) / done * (everything - done)
-            say(f"{done} of {everything} samples, {left / 60:.0f} min left")
-
-    with progress_bar("samples") as update:
-        yield update or report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,28 +226,28 @@ class Run:
         self._several = several
         self._formats = formats
         self._as_json = as_json
-        self._update_bar: Callable[[int, int], None] | None = None
         self.failed = 0
 
     def explain(self, target: Any, method: str, levels: Any, parameters: Mapping[str, Any]) -> None:
         """Explain all pictures; one is drawn and saved while the next one is explained."""
-        from sise_ort.cli.console import progress_bar
+        from sise_ort.cli.waiting import Waiting
         from sise_ort.errors import FrameError
 
+        waiting = Waiting(len(self._pictures), quiet=self._as_json)
         results = self._explainer.explain_many(
             self._pictures,
             target,
             method=method,
             levels=levels,
             errors="return",
-            progress=self._progress,
+            progress=waiting,
             **parameters,
         )
         with ThreadPoolExecutor(1) as drawing:
             last: tuple[str, Future[Saved]] | None = None
             for number, picture in enumerate(self._pictures, 1):
                 title = f"[{number}/{len(self._pictures)}] {picture}"
-                with progress_bar(title) as self._update_bar:
+                with waiting.picture(title):
                     found = next(results)
                 if last is not None:
                     self._report(*last)
@@ -259,10 +259,6 @@ class Run:
                     last = title, drawing.submit(self._save, picture, answers)
             if last is not None:
                 self._report(*last)
-
-    def _progress(self, done: int, everything: int) -> None:
-        if self._update_bar is not None:
-            self._update_bar(done, everything)
 
     def _save(self, picture: str, results: Sequence[Explanation]) -> Saved:
         """Save every result; what cannot be saved has its error in place of its files."""

@@ -30,7 +30,7 @@ from sise_ort.metrics import correlation
 from sise_ort.readouts import Question
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.methods import Sise
-from sise_ort.runtime.methods.method import Call
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.reading import example
 
 CALIBRATED = 64

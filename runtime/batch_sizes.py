@@ -53,6 +53,7 @@ def measure(
     sizes: Sequence[int] | None = None,
     rounds: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Curve:
     """Time masks in batches of several sizes, in turn, and let the model use the best from now on.
 
@@ -68,6 +69,8 @@ def measure(
         How often each size is timed, after one round that warms up.
     clock : callable
         Seconds now.
+    progress : callable or None
+        Called with (rounds done, rounds in all).
 
     Returns
     -------
@@ -108,6 +111,8 @@ def measure(
             found.setdefault(size, [])
             if turn:
                 found[size].append(seconds)
+        if progress is not None:
+            progress(turn + 1, rounds + 1)
     curve = Curve({size: float(np.median(times)) for size, times in found.items()})
     model.resize(curve.best)
     return curve

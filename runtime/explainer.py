@@ -20,7 +20,8 @@ from sise_ort.readouts import Question
 from sise_ort.runtime.asking import Asking, Found, question_of, questions_of
 from sise_ort.runtime.asking.detections import detections
 from sise_ort.runtime.limits import Limits
-from sise_ort.runtime.methods.method import Call, Method, Picture, Progress
+from sise_ort.runtime.methods.call import Call, Progress
+from sise_ort.runtime.methods.method import Method, Picture
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
@@ -171,7 +172,7 @@ class Explainer:
             The pixel value of white where it is not 255, such as 4095 for 12 bits, or the values of black and white, such
             as ``(0, 1)`` for floats; see `sise_ort.frame.read`.
         progress : callable or None
-            Called with (steps done, steps in all).
+            Called with (steps done, steps in all); `sise_ort.runtime.methods.Progress` says how it hears the time left.
         parameters : keywords
             Those of the method by name, such as ``mu=0.3``, ``passes=64``, ``deadline=0.2`` (seconds) or
             ``tolerance=0.05`` for SISE, ``method="rise", masks=4000, seed=1`` for RISE (docs/methods.md).
@@ -201,7 +202,7 @@ class Explainer:
         if not asked.questions:
             return []
         chosen.require(self.manifest, asked.questions)
-        call = Call(progress, started=started)
+        call = chosen.call(self._model, progress, started)
         found = chosen.timed(self._model, asked.image, asked.questions, call)
         results = explanations(self._model, asked, chosen, found, call.elapsed(), self.notes)
         return results if asked.several else results[0]
@@ -250,7 +251,7 @@ class Explainer:
         errors : str
             "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
         progress : callable or None
-            Called with (steps done, steps in all) of a picture; the next one may begin before it is done.
+            As for `explain`, of a picture; the next one may begin before it is done.
 
         Yields
         ------
@@ -273,7 +274,8 @@ class Explainer:
         chosen = method_of(method, parameters)
         check_levels(levels)
         prepared = ahead(lambda frame: prepare(self.manifest, frame, color, levels), frames)
-        return self._explained(prepared, target, chosen, errors == "return", Call(progress))
+        call = chosen.call(self._model, progress)
+        return self._explained(prepared, target, chosen, errors == "return", call)
 
     def _explained(
         self,
@@ -360,11 +362,7 @@ class Explainer:
 
         Parameters
         ----------
-        frame : path, bytes, file, PIL image or array
-            As for `explain`.
-        color : str
-            Channel order of an array, "rgb" or "bgr".
-        levels : number or pair of numbers
+        frame, color, levels
             As for `explain`.
 
         Returns

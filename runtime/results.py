@@ -99,6 +99,7 @@ def explanations(
             asked=answer.question.digest,
             region=answer.question.region,
             default_method=method.default,
+            estimate=found.estimate,
         )
         for k, answer in enumerate(found.answers)
     ]

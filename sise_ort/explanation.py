@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Layer
 from sise_ort.errors import ParameterError
+from sise_ort.estimate import Estimate
 from sise_ort.fitting import Placement, place_back
 from sise_ort.outputs import OutputFolder
 from sise_ort.saving import check_formats, files_of
@@ -82,6 +83,8 @@ class Explanation:
         Where the explained output lies, at network size, 1 inside: the box of a detection, the region of a segmentation.
     default_method : bool
         Whether the method is the default one; captions and file names then leave it out.
+    estimate : Estimate or None
+        How long it was said to take, where that was known before it was done.
     """
 
     heatmap: NDArray[np.float32]
@@ -112,6 +115,7 @@ class Explanation:
     asked: str = ""
     region: NDArray[np.float32] | None = field(default=None, repr=False)
     default_method: bool = False
+    estimate: Estimate | None = None
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
@@ -196,6 +200,10 @@ class Explanation:
             "forward_passes": self.forward_passes,
             "backward_passes": self.backward_passes,
             "timings_s": {key: round(value, 6) for key, value in self.timings.items()},
+            "duration": {
+                "seconds": round(self.timings.get("total", 0.0), 3),
+                **(self.estimate.record() if self.estimate else {"estimated_seconds": None}),
+            },
             "model": dict(self.model),
             "versions": {"sise_ort": __version__, "numpy": np.__version__},
             "scores": [float(s) for s in self.scores],

@@ -21,7 +21,8 @@ from sise_ort.line.server.settings import Settings
 from sise_ort.runtime.asking import Asking, questions_of
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.extracted import require_finite
-from sise_ort.runtime.methods.method import Call, Method, Picture
+from sise_ort.runtime.methods.call import Call
+from sise_ort.runtime.methods.method import Method, Picture
 from sise_ort.runtime.methods.sise import Sise
 from sise_ort.runtime.preparing import Asked
 from sise_ort.runtime.results import explanations

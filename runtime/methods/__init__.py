@@ -2,12 +2,13 @@
 
 from sise_ort.runtime.methods.ablation_cam import AblationCam
 from sise_ort.runtime.methods.budget.limits import Budget
+from sise_ort.runtime.methods.call import Call, Progress
 from sise_ort.runtime.methods.extremal_perturbation import ExtremalPerturbation
 from sise_ort.runtime.methods.full_grad import FullGrad
 from sise_ort.runtime.methods.grad_cam import GradCam, GradCamPlusPlus
 from sise_ort.runtime.methods.integrated_gradients import IntegratedGradients
 from sise_ort.runtime.methods.layer_cam import LayerCam
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, Picture, Progress
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, Picture
 from sise_ort.runtime.methods.plain_gradient import Gradient
 from sise_ort.runtime.methods.refine import Refine
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_named, method_of

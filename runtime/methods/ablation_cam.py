@@ -10,7 +10,8 @@ import numpy as np
 
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.call import Call
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -31,6 +32,7 @@ class AblationCam(Method):
     name = "ablationcam"
     title = "Ablation-CAM"
     source = "Desai and Ramaswamy, WACV 2020"
+    unit = "feature maps"
     price = "one forward pass, and one of the head alone per feature map"
     graph = "head"
 
@@ -44,6 +46,7 @@ class AblationCam(Method):
         alive = np.flatnonzero(maps.any((1, 2)))
         whole = model.answers(known, features, phase="head").score
         fall = np.zeros((len(known), len(maps)))
+        call.begin(len(alive))
         for start in range(0, len(alive), COPIES):
             part = alive[start : start + COPIES]
             ablated = np.repeat(features, len(part), axis=0)

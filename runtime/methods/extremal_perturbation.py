@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sise_ort.errors import ParameterError
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import gaussian_matrix, to_heatmap
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import option_of, share, whole_number
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -233,6 +234,7 @@ class ExtremalPerturbation(Method):
     name = "extremal-perturbation"
     title = "Extremal Perturbation"
     source = "Fong et al., ICCV 2019, arXiv 1910.08485"
+    unit = "iterations"
     price = "a forward and a backward pass per step and area"
     graph = "image_gradient"
 
@@ -263,7 +265,9 @@ class ExtremalPerturbation(Method):
         require_finite(*whole.arrays)
         masks, pyramid = SmoothMasks((x.shape[2], x.shape[3])), BlurPyramid(x[0])
         answers = []
-        for known in settled:
+        call.begin(len(settled) * self.iterations)
+        for k, known in enumerate(settled):
+            part = call.part(k, len(settled))
             searches = [Search(a, np.ones(masks.grid, np.float32)) for a in self.areas]
             area_weight = AREA_WEIGHT
             for t in range(self.iterations):
@@ -273,7 +277,7 @@ class ExtremalPerturbation(Method):
                 for search, (_, gradient) in zip(searches, steps, strict=True):
                     search.descend(gradient)
                 area_weight *= AREA_GROWTH
-                call.report(t + 1, self.iterations)
+                part.report(t + 1, self.iterations)
             found = np.mean([s.mask for s in searches if s.mask is not None], axis=0)
             heatmap, notes = to_heatmap(found, masks.size)
             answers.append(Attribution(known, heatmap, notes, {"scores": [s.score for s in searches]}))

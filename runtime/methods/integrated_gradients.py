@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sise_ort.errors import ParameterError, shown
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import option_of, whole_number
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -122,8 +123,9 @@ class IntegratedGradients(Method):
         settled, whole = model.settle(questions, image)
         require_finite(*whole.arrays)
         answers = []
-        for known in settled:
-            found = integrate(model, x, start, known, self.steps, call)
+        call.begin(len(settled) * self.steps)
+        for k, known in enumerate(settled):
+            found = integrate(model, x, start, known, self.steps, call.part(k, len(settled)))
             error = found.completeness_error
             heatmap, notes = to_heatmap(found.values.sum(0), x.shape[2:])
             if error > WARN:

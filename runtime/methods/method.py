@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import Manifest
 from sise_ort.errors import BundleError, FrameError, ParameterError, TargetError, option, shown
+from sise_ort.estimate import Estimate
 from sise_ort.readouts import Answers, Question
+from sise_ort.runtime.methods.call import Call, Forecast, Progress
 from sise_ort.runtime.methods.checks import option_of
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
     from sise_ort.runtime.providers import Tensor
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all) of a piece of work: masks of a picture, samples of an evaluation."""
 
 M = TypeVar("M", bound="Method")
 
@@ -38,40 +37,6 @@ def parameter(default: Any, *, symbol: str = "", always: bool = False) -> Any:
         Whether tables say its value even where it is the default.
     """
     return field(default=default, metadata={"symbol": symbol, "always": always})
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of an explainer, as far as methods need to know it.
-
-    Attributes
-    ----------
-    progress : callable or None
-        Called with (steps done, steps in all).
-    clock : callable
-        Seconds from any moment on.
-    started : float
-        When the call began, on that clock; a deadline counts from here.
-    """
-
-    progress: Progress | None = None
-    clock: Callable[[], float] = time.perf_counter
-    started: float = field(default_factory=time.perf_counter)
-
-    def __post_init__(self) -> None:
-        if self.progress is not None and not callable(self.progress):
-            raise ParameterError(
-                f"progress is {shown(self.progress)}; a function of (steps done, steps in all) is needed"
-            )
-
-    def elapsed(self) -> float:
-        """Seconds since the call began."""
-        return self.clock() - self.started
-
-    def report(self, done: int, steps: int) -> None:
-        """Tell the caller how far the work is."""
-        if self.progress is not None:
-            self.progress(done, steps)
 
 
 @dataclass(frozen=True)
@@ -135,6 +100,8 @@ class Attributions:
         Inputs through the network, padding included; gradients of one score.
     timings : mapping
         Seconds per phase.
+    estimate : Estimate or None
+        How long it was said to take, where that was known before it was done.
     """
 
     answers: list[Attribution]
@@ -142,6 +109,7 @@ class Attributions:
     forward_passes: int
     backward_passes: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +133,8 @@ class Method:
         Whether it tells a class from its absence.
     default : bool
         Whether it is meant where no method is named; captions and file names leave it out.
+    unit : str
+        What its steps are, in the plural.
     """
 
     name: ClassVar[str]
@@ -174,6 +144,17 @@ class Method:
     graph: ClassVar[str] = ""
     signed: ClassVar[bool] = True
     default: ClassVar[bool] = False
+    unit: ClassVar[str] = "steps"
+
+    @property
+    def foreseeable(self) -> bool:
+        """Whether all steps that it reports are done, so that their pace tells how long it takes."""
+        return True
+
+    @property
+    def shorter(self) -> int:
+        """Passes of a budget that would shorten it; 0 where it takes none, or has one."""
+        return 0
 
     def explain(
         self, model: BundleModel, image: Tensor, questions: Sequence[Question], call: Call
@@ -208,9 +189,8 @@ class Method:
         Pictures are explained one after the other; a method whose pictures can share batches overrides this.
         """
         for picture in pictures:
-            own = replace(call, started=call.clock() - picture.seconds)
             try:
-                yield self.timed(model, picture.image, picture.questions, own)
+                yield self.timed(model, picture.image, picture.questions, call.picture(picture.seconds))
             except FrameError as error:
                 yield error
 
@@ -220,7 +200,17 @@ class Method:
         """Explain, and time the whole where the method reports no times of its own."""
         began = time.perf_counter()
         found = self.explain(model, image, questions, call)
-        return found if found.timings else replace(found, timings={"explain": time.perf_counter() - began})
+        timings = found.timings or {"explain": time.perf_counter() - began}
+        return replace(found, timings=timings, estimate=call.estimate)
+
+    def call(
+        self, model: BundleModel, progress: Progress | None = None, started: float | None = None
+    ) -> Call:
+        """A call whose steps are timed, begun at a moment on `time.perf_counter`'s clock; now where none is given."""
+        began = time.perf_counter() if started is None else started
+        kind = f"step of {self.label}"
+        forecast = Forecast(model.pace, kind, self.unit, self.shorter) if self.foreseeable else None
+        return Call(progress, started=began, forecast=forecast)
 
     def rehearsal(self, model: BundleModel) -> Method:
         """The method with as little work as warms up all that it runs."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.maps import to_heatmap
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.call import Call
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import NO_EVIDENCE, to_heatmap
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import whole_number
 from sise_ort.runtime.methods.layer_cam import layer_cam_maps
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.extracted import Extracted

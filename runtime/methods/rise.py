@@ -13,8 +13,9 @@ from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.resampling import hat_matrix
 from sise_ort.formulas.scaling import scale_unless_flat
 from sise_ort.readouts import Question
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import share, whole_number
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -42,6 +43,7 @@ class Rise(Method):
     name = "rise"
     title = "RISE"
     source = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
+    unit = "masks"
     price = "a forward pass per mask"
 
     masks: int = 8000
@@ -67,6 +69,7 @@ class Rise(Method):
         total = np.zeros((len(known), spec.height * spec.width))
         reach = np.zeros((len(known), 1, 1, 1))
         done = 0
+        call.begin(self.masks)
         drawn = random_masks(size, self.masks, self.cells, self.probability, self.seed, model.batch_size)
         for part in drawn:
             psi = model.answers(known, part, image).psi

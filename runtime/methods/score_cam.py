@@ -11,9 +11,10 @@ import numpy as np
 from sise_ort.formulas.selection import flat_maps
 from sise_ort.readouts import Question
 from sise_ort.runtime.maps import to_heatmap
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import whole_number
 from sise_ort.runtime.methods.grad_cam import block_index
-from sise_ort.runtime.methods.method import Attribution, Attributions, Call, Method, require_finite
+from sise_ort.runtime.methods.method import Attribution, Attributions, Method, require_finite
 from sise_ort.runtime.methods.scoring import Job, score_of, score_one
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ScoreCam(Method):
     name = "scorecam"
     title = "Score-CAM"
     source = "Wang et al., CVPR-W 2020, arXiv 1910.01279"
+    unit = "masks"
     price = "one forward and one backward pass, and a forward pass per feature map of the block (hundreds to thousands)"
 
     block: int = 0
@@ -53,7 +55,8 @@ class ScoreCam(Method):
         known = extracted.questions
         features = extracted.features[place]
         alive = np.flatnonzero(~flat_maps(extracted.spans[place]))
-        job = Job(image, [features], [alive], known, score_of, call.progress)
+        call.begin(len(alive))
+        job = Job(image, [features], [alive], known, score_of, call.report)
         score_one(model, job).require_finite()
         maps = features.numpy()[0][alive].astype(np.float64)
         spec = model.manifest.input

@@ -16,7 +16,7 @@ from sise_ort.formulas.numpy_ops import NumpyOps
 from sise_ort.formulas.weights import mask_weights
 from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.extracted import Pick, Scored
-from sise_ort.runtime.methods.method import Progress
+from sise_ort.runtime.methods.call import Progress
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sise_ort.formulas.selection import flat_maps, select_maps
 from sise_ort.readouts import Question
 from sise_ort.runtime.extracted import Extracted
-from sise_ort.runtime.methods.method import Attribution, Attributions, Progress, require_finite
+from sise_ort.runtime.methods.call import Progress
+from sise_ort.runtime.methods.method import Attribution, Attributions, require_finite
 from sise_ort.runtime.methods.scoring import Job, Masks
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor

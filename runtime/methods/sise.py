@@ -12,13 +12,18 @@ from sise_ort.formulas.selection import check_mu
 from sise_ort.readouts import Question
 from sise_ort.runtime.methods.budget.limits import NO_LIMIT, Budget
 from sise_ort.runtime.methods.budget.search import Search
-from sise_ort.runtime.methods.method import Attributions, Call, Method, Picture, parameter
+from sise_ort.runtime.methods.call import Call
+from sise_ort.runtime.methods.method import Attributions, Method, Picture, parameter
 from sise_ort.runtime.methods.scoring import Job, score, score_one
 from sise_ort.runtime.methods.selection import Selection
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
     from sise_ort.runtime.providers import Tensor
+
+
+ADVISED = 64
+"""Passes of a budget whose heat maps are as good as all masks' (docs/budget.md)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Sise(Method):
         "one forward and one backward pass, and a forward pass per mask (hundreds; fewer with a higher mu)"
     )
     default = True
+    unit = "masks"
 
     mu: float | str = parameter(0.0, symbol="μ", always=True)
     budget: Budget = NO_LIMIT
@@ -62,6 +68,16 @@ class Sise(Method):
         """Title and parameters as in `Method.heading`; Ada-SISE has a title of its own."""
         return "Ada-SISE" if self == Sise("adaptive") else super().heading
 
+    @property
+    def foreseeable(self) -> bool:
+        """Whether its passes alone say when it ends."""
+        return self.budget.deadline is None and self.budget.tolerance is None
+
+    @property
+    def shorter(self) -> int:
+        """Passes of the budget that users are told of; 0 where there is a budget."""
+        return 0 if self.budget.limited else ADVISED
+
     def rehearsal(self, model: BundleModel) -> Method:
         """SISE with a budget of two batches, which times all steps that a deadline must estimate."""
         return replace(self, budget=Budget(passes=2 * model.batch_size))
@@ -73,7 +89,8 @@ class Sise(Method):
         selection = Selection(model, image, questions, self.mu)
         count = len(selection.masks.block)
         if not count or self.budget.covers(count):
-            return selection.scored(score_one(model, selection.job(call.progress)))
+            call.begin(count)
+            return selection.scored(score_one(model, selection.job(call.report)))
         search = Search(selection, self.budget, call)
         began = call.clock()
         search.run()
@@ -92,23 +109,26 @@ class Sise(Method):
         if self.budget.limited:
             yield from super().explain_many(model, pictures, call)
             return
-        begun: deque[Selection] = deque()
+        begun: deque[tuple[Selection, Call]] = deque()
 
         def jobs() -> Iterator[Job | FrameError]:
             for picture in pictures:
+                own = call.picture(picture.seconds)
                 try:
                     selection = Selection(model, picture.image, picture.questions, self.mu)
                 except FrameError as error:
                     yield error
                     continue
-                begun.append(selection)
-                yield selection.job(call.progress)
+                begun.append((selection, own))
+                own.begin(len(selection.masks.block))
+                yield selection.job(own.report)
 
         for job in score(model, jobs()):
             if isinstance(job, FrameError):
                 yield job
                 continue
+            selection, own = begun.popleft()
             try:
-                yield begun.popleft().scored(job)
+                yield replace(selection.scored(job), estimate=own.estimate)
             except FrameError as error:
                 yield error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.checks import seconds, share, whole_number
-from sise_ort.runtime.methods.method import Call
 from sise_ort.runtime.pace import Pace
 
 FIRST_ROUND = 16

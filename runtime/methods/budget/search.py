@@ -15,7 +15,7 @@ from sise_ort.runtime.extracted import Pick, Scored, Sketch
 from sise_ort.runtime.methods.budget.fusion import DrawnMaps
 from sise_ort.runtime.methods.budget.limits import Allowance, Budget
 from sise_ort.runtime.methods.budget.process import MaskProcess
-from sise_ort.runtime.methods.method import Call
+from sise_ort.runtime.methods.call import Call
 from sise_ort.runtime.methods.scoring import Masks, require_finite_answers
 from sise_ort.runtime.methods.selection import Selection
 
