@@ -37,7 +37,7 @@ test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
 test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed test-openvino
-	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env $$within SISE_ORT_CLIENTS=$(CLIENTS) $(PYTEST) -m "services and not slow"
+	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
 test-openvino: .venv/.dev .venv-openvino/.installed

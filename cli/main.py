@@ -21,7 +21,7 @@ COMMANDS = {
     "page": "Write a page that explains pictures in a browser.",
     "serve": "Serve bundles over HTTP, by KServe's protocols.",
     "triton": "Write a model repository for Triton Inference Server.",
-    "bench": "Measure the best batch size on this machine, and remember it.",
+    "bench": "Measure the best batch size or provider on this machine, and remember it.",
     "doctor": "Check what is installed and which providers work.",
     "demo": "Explain steel strips with the built-in model.",
 }

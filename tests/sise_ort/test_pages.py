@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import re
 from pathlib import Path
 
 import cv2
@@ -92,7 +93,20 @@ def test_a_missing_value_is_an_error() -> None:
 def test_nothing_comes_from_elsewhere() -> None:
     for path in TEMPLATES.iterdir():
         text = path.read_text(encoding="utf-8")
-        assert "http:" not in text and "https:" not in text and "<script" not in text and "|safe" not in text
+        assert "http:" not in text and "https:" not in text and "|safe" not in text
+        assert not re.search(r"<(script|link|img|iframe)[^>]*\b(src|href)=[\"']?(?!data:)[^{\"'#]", text)
+
+
+def test_only_pages_that_compute_or_ask_have_scripts() -> None:
+    """The explainer's page computes and the server's asks: both forbid a browser every other address."""
+    scripted = {
+        path.name for path in TEMPLATES.glob("*.html") if "<script" in path.read_text(encoding="utf-8")
+    }
+    assert scripted == {"explainer.html", "serve.html"}
+    policy = re.search(
+        r'http-equiv="Content-Security-Policy" content="([^"]*)"', (TEMPLATES / "explainer.html").read_text()
+    )
+    assert policy is not None and policy[1].startswith("default-src 'none';") and "//" not in policy[1]
 
 
 def test_the_scale_has_the_colours_of_overlays() -> None:
