@@ -1,4 +1,4 @@
-"""SISE within a budget: the process against closed forms, its graphs against torch, its limits by counting."""
+"""SISE within a budget: its sketch against torch, its limits by counting."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ from tiny import tiny_model
 import sise_ort
 from sise_ort.errors import ParameterError
 from sise_ort.formulas.resampling import cell_means
-from sise_ort.formulas.selection import select_maps
 from sise_ort.formulas.sketch import grid
 from sise_ort.metrics import correlation
 from sise_ort.readouts import Question
 from sise_ort.runtime.methods import Attributions, Budget, Call, Sise
-from sise_ort.runtime.methods.budget.process import NOISE, MaskProcess
-from sise_ort.runtime.methods.budget.search import Search, moments
 from sise_ort.runtime.methods.scoring import Masks
-from sise_ort.runtime.methods.selection import Selection
 
 Array = Any
 
@@ -38,76 +34,6 @@ def explainer(tmp_path_factory: pytest.TempPathFactory) -> sise_ort.Explainer:
     onnx.save(tiny_model(seed=3, width=4), folder / "tiny.onnx")
     sise_ort.export(folder / "tiny.onnx", folder / "tiny.sise", normalize="tf")
     return sise_ort.load(folder / "tiny.sise", provider="cpu", batch_size=4)
-
-
-def matern(a: Array, b: Array) -> Array:
-    r = np.sqrt(3.0) * np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=-1)
-    return (1 + r) * np.exp(-r)
-
-
-def observed_process(seed: int = 0, count: int = 60, seen: int = 15) -> tuple[MaskProcess, Array, list[int]]:
-    points = np.random.default_rng(seed).normal(0, 0.5, (count, 5))
-    process, places = MaskProcess(points, seen), list(range(0, 3 * seen, 3))
-    for place in places:
-        process.observe(place)
-    return process, points, places
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_process_against_the_closed_form(seed: int) -> None:
-    """Posterior mean with an estimated constant, variance and squares by dense linear algebra in float64."""
-    process, points, places = observed_process(seed)
-    values = np.random.default_rng(seed + 9).normal(2, 1, (2, len(places)))
-    mean, squares = process.mean(values)
-    k = matern(points, points[places])
-    inverse = np.linalg.inv(k[places] + NOISE * np.eye(len(places)))
-    for y, m, s in zip(values, mean, squares, strict=True):
-        level = (inverse @ y).sum() / inverse.sum()
-        np.testing.assert_allclose(m, level + k @ inverse @ (y - level), atol=1e-4)
-        assert s == pytest.approx((y - level) @ inverse @ (y - level), rel=1e-4)
-    variance = 1 - np.einsum("mi,ij,mj->m", k, inverse, k)
-    np.testing.assert_allclose(process.variance, variance, atol=1e-4)
-
-
-def test_process_learns_step_by_step() -> None:
-    """Asking for the mean after every observation gives what asking once gives."""
-    whole, points, places = observed_process()
-    values = np.random.default_rng(1).normal(size=(2, len(places)))
-    grown = MaskProcess(points, len(places))
-    for n, place in enumerate(places, 1):
-        grown.observe(place)
-        mean, squares = grown.mean(values[:, :n])
-    once = whole.mean(values)
-    np.testing.assert_allclose(mean, once[0], atol=1e-6)
-    np.testing.assert_allclose(squares, once[1], rtol=1e-6)
-
-
-def test_process_draws_from_its_posterior() -> None:
-    """Mean 0 and the posterior's covariance, up to the random features' and the draws' own error."""
-    process, points, places = observed_process()
-    draws = np.concatenate([process.deviations(500, np.random.default_rng(seed)) for seed in range(20)])
-    k, own = matern(points, points[places]), matern(points, points)
-    covariance = own - k @ np.linalg.inv(k[places] + NOISE * np.eye(len(places))) @ k.T
-    assert np.abs(draws.mean(axis=0)).max() < 0.05
-    found = np.cov(draws.T)
-    assert np.abs(found - covariance).max() < 0.08
-    assert np.sqrt(((found - covariance) ** 2).mean()) < 0.02
-
-
-def test_moments_of_a_fourth_power() -> None:
-    """Against Gauss-Hermite quadrature, where nothing is clipped; raw scores stay as they are."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(20)
-    mean, variance = np.array([0.2, 0.5, 0.7]), np.array([0.01, 0.005, 0.002])
-    powers = (mean[:, None] + np.sqrt(variance)[:, None] * nodes) ** 4
-    first = powers @ weights / weights.sum()
-    second = powers**2 @ weights / weights.sum()
-    expected, spread = moments(mean, variance, True)
-    np.testing.assert_allclose(expected, first, rtol=1e-9)
-    np.testing.assert_allclose(spread, second - first**2, rtol=1e-9)
-    expected, spread = moments(np.array([-1.0, 2.0]), np.array([0.5, 3.0]), False)
-    assert expected.tolist() == [-1.0, 2.0] and spread.tolist() == [0.5, 3.0]
-    expected, spread = moments(np.array([1.5, -1.0]), np.array([2.0, 0.0]), True)
-    assert expected.tolist() == [1.0, 0.0] and spread.tolist() == [0.0, 0.0]  # a confidence stays in [0, 1]
 
 
 def test_cells() -> None:
@@ -318,15 +244,14 @@ def test_an_accident_is_forgotten(
     assert masks[0] == 0 and masks[1] > 8
 
 
-@pytest.mark.parametrize("kind", ["draw", "check", "mask"])
 def test_accidents_in_a_row_are_forgotten(
-    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+    explainer: sise_ort.Explainer, frame: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left out for lack of time is not measured again, so that its times must not be believed for ever."""
     fresh = sise_ort.load(explainer.model.folder, provider="cpu", batch_size=4)
     watch = Watch(monkeypatch, fresh.model, mask=0.01, finish=0.02)
     for seconds in (0.0, *[60.0] * 8):
-        fresh.model.pace.note(kind, seconds)
+        fresh.model.pace.note("mask", seconds)
     budget = Budget(deadline=0.2, tolerance=1e-9)
     masks = [masks_of(run_with(fresh, frame, budget, watch)) for _ in range(12)]
     assert masks[0] == 0 and masks[-1] > 8
@@ -471,48 +396,6 @@ def test_nothing_speaks_for_the_class(
     run = Sise(budget=Budget(passes=4)).explain(model, image, [Question.of_class(0)], Call())
     assert not run.answers[0].heatmap.any() and run.forward_passes == 1
     assert any("no evidence" in note for note in run.answers[0].notes)
-
-
-def test_the_kernel_is_on_the_sketch(explainer: sise_ort.Explainer, frame: Any) -> None:
-    """The first choice of each round is what the documented rule says, computed from dense matrices."""
-    model = explainer.model
-    image = model.upload(frame)
-    extracted = model.extract(image, [2], 1.0)
-    masks = Masks.of(
-        [
-            select_maps(alpha[0], spans)[None]
-            for alpha, spans in zip(extracted.pooled_gradients, extracted.spans, strict=True)
-        ]
-    )
-    selection = Selection(model, image, [Question.of_class(2)], 0.0)
-    assert selection.masks.wanted[0].tolist() == masks.wanted[0].tolist()
-    search = Search(selection, Budget(passes=17), Call())
-    points = search.knowledge.process.vectors.astype(np.float64)
-    k = matern(points, points)
-    search.run()
-    order = search.observed
-    assert len(order) == min(17, len(points)) and len(set(order)) == len(order)
-    last = masks.block[order[0]]
-    assert last == masks.block.max()  # the deepest block first: half of the first masks are its
-    places = order[:16]
-    inverse = np.linalg.inv(k[np.ix_(places, places)] + NOISE * np.eye(16))
-    values = search.knowledge.values[0, :16] ** 0.25
-    level = (inverse @ values).sum() / inverse.sum()
-    mean = level + k[:, places] @ inverse @ (values - level)
-    scale = (2 * 0.1 + (values - level) @ inverse @ (values - level)) / (2 + 16 - 1)
-    variance = scale * (1 - np.einsum("mi,ij,mj->m", k[:, places], inverse, k[:, places]))
-    expected, spread = moments(mean, np.maximum(variance, 0), True)
-    expected[places] = search.knowledge.values[0, :16]
-    cells = model.sketch(extracted.features, masks.wanted, extracted.pooled_gradients[-1]).cells
-    cells = cells.reshape(len(cells), -1).astype(np.float64)
-    effect = cells / cells.mean(axis=1, keepdims=True) - 1
-    stake = np.zeros(len(points))
-    for b in np.unique(masks.block):
-        here = masks.block == b
-        size = np.linalg.norm((expected[here, None] * effect[here]).sum(axis=0))
-        stake[here] = spread[here] * (2.0 ** (b - last) * np.linalg.norm(effect[here], axis=1) / size) ** 2
-    stake[places] = -1
-    assert order[16] == int(np.argmax(stake))
 
 
 @pytest.mark.parametrize(

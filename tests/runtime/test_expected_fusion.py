@@ -117,3 +117,38 @@ def test_each_draw_has_its_own_evidence() -> None:
     own = [hard([scaled[0], scaled[1]]), hard([scaled[2]])]
     for ours, theirs in zip(drawn._fused[:, 0], own, strict=True):
         np.testing.assert_allclose(ours / ours.max(), theirs, atol=1e-6)
+
+
+def test_leverage_is_the_slope_of_the_expected_fusion() -> None:
+    """Against finite differences of a fusion written down anew, at every place of every block."""
+    rng = np.random.default_rng(6)
+    sums = [np.cumsum(rng.normal(1, 1, (17, 5, 7)), axis=2) for _ in range(4)]
+    sums[1][:] = 0  # a block without evidence
+    for block in sums:
+        block[1:] += 0.3 * rng.normal(0, 1, (16, 5, 7))
+    drawn = drawn_maps([block.astype(np.float32) for block in sums])
+    maps, means, spreads, widths = [], [], [], []
+    for block in sums:
+        width = np.maximum(np.ptp(block, axis=(1, 2), keepdims=True), 1e-9)
+        scaled = (block - block.min(axis=(1, 2), keepdims=True)) / width
+        margins = scaled - np.array([reference_sise.otsu(m) for m in scaled])[:, None, None]
+        maps.append(scaled[0])
+        means.append(margins[1:].mean(axis=0))
+        spreads.append(np.sqrt(margins[1:].var(axis=0) + 0.1**2))
+        widths.append(width[0])
+
+    def fused(changed: int, change: float) -> Any:
+        total = maps[0]
+        for b in (2, 3):
+            margin = means[b] + (change / widths[b] if b == changed else 0)
+            u = np.clip(0.5 + margin / (3.8 * spreads[b]), 0, 1)
+            total = (total + maps[b]) * (u * u * (3 - 2 * u))
+        return total
+
+    for b in (2, 3):
+        slope = (fused(b, 1e-4) - fused(b, -1e-4)) / 2e-4
+        assert (slope > 0).any()
+        np.testing.assert_allclose(
+            drawn.leverage[b], slope.ravel() ** 2, rtol=2e-3, atol=1e-5 * slope.max() ** 2
+        )
+    assert not drawn.leverage[0].any() and not drawn.leverage[1].any()  # no step depends on them

@@ -66,8 +66,8 @@ NO_LIMIT = Budget()
 class Allowance:
     """What a budget still allows.
 
-    Seconds come from `Pace`: of a mask, of a draw (once for all questions), and of finishing or checking one question, so
-    that a deadline covers twenty questions as well as one.
+    Seconds come from `Pace`: of a mask, with what is learnt from it, and of finishing one question, so that a deadline
+    covers twenty questions as well as one.
 
     Parameters
     ----------
@@ -123,10 +123,7 @@ class Allowance:
 
     def _afterwards(self) -> float:
         """Seconds that must be left when a round is over."""
-        each = self._pace.cautious("finish", self._prepared / self._questions)
-        if self.budget.tolerance is not None:
-            each += self._pace.cautious("check", 0.0)
-        return self._pace.cautious("draw", 0.0) + self._questions * each
+        return self._questions * self._pace.cautious("finish", self._prepared / self._questions)
 
     def now(self) -> float:
         """Seconds on the clock."""
@@ -136,15 +133,10 @@ class Allowance:
         """Remember how long a round of masks took."""
         self._pace.note("mask", (self.now() - began) / masks)
 
-    def drawn(self, began: float) -> None:
-        """Remember how long the draws took."""
-        self._pace.note("draw", self.now() - began)
-
-    def asked(self, kind: str, began: float, less: float = 0.0) -> None:
-        """Remember how long "finish" or "check" took per question, less what was drawn for all."""
-        self._pace.note(kind, max(self.now() - began - less, 0.0) / self._questions)
+    def finished(self, began: float) -> None:
+        """Remember how long finishing took per question."""
+        self._pace.note("finish", (self.now() - began) / self._questions)
 
     def retry(self) -> None:
-        """Doubt the longest times of what was left out for lack of time, and is not measured again by this call."""
-        for kind in ("mask", "draw", "check"):
-            self._pace.forget(kind)
+        """Doubt the longest time of a mask: it was left out for lack of time, and is not measured again by this call."""
+        self._pace.forget("mask")

@@ -81,8 +81,8 @@ class MaskProcess:
         mean = level[:, None] + rest.T.astype(np.float32) @ self._rows[:n]
         return mean, np.einsum("nk,nk->k", rest, rest)
 
-    def deviations(self, count: int, rng: np.random.Generator) -> Array:
-        """Draws from the posterior, less its mean, in units of the process's standard deviation.
+    def prior(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draws from the process before anything is observed, in units of its standard deviation.
 
         Parameters
         ----------
@@ -97,18 +97,38 @@ class MaskProcess:
 
         Notes
         -----
-        A draw from the prior by Fourier features of random directions, conditioned by Matheron's rule (Wilson et al.,
-        ICML 2020, arXiv 2002.09309). The Matérn's spectral density is Student's t with 3 degrees of freedom, z √3 / ‖w‖
-        for Gaussian z and w, w in 3 dimensions; ‖w‖ takes its quantiles in turn, so that a few draws are representative.
+        Fourier features of random directions. The Matérn's spectral density is Student's t with 3 degrees of freedom,
+        z √3 / ‖w‖ for Gaussian z and w, w in 3 dimensions; ‖w‖ takes its quantiles in turn, so that a few draws are
+        representative.
         """
-        n, size = len(self.observed), self.vectors.shape[1]
-        frequencies = rng.standard_normal((size, FREQUENCIES)) * (3**0.5 / _lengths(FREQUENCIES))
-        phase = self.vectors @ frequencies.astype(np.float32)
+        frequencies = rng.standard_normal((self.vectors.shape[1], FREQUENCIES))
+        phase = self.vectors @ (frequencies * (3**0.5 / _lengths(FREQUENCIES))).astype(np.float32)
         even, odd = rng.standard_normal((2, count, FREQUENCIES)).astype(np.float32) / np.float32(
             FREQUENCIES**0.5
         )
-        prior: NDArray[np.float32] = even @ np.cos(phase).T + odd @ np.sin(phase).T
-        seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((count, n))
+        drawn: NDArray[np.float32] = even @ np.cos(phase).T + odd @ np.sin(phase).T
+        return drawn
+
+    def deviations(self, prior: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draws from the posterior, less its mean, in units of the process's standard deviation.
+
+        Parameters
+        ----------
+        prior : float32, [count, M]
+            Draws from the prior.
+        rng : numpy.random.Generator
+            Where the observations' noise comes from.
+
+        Returns
+        -------
+        float32, [count, M]
+
+        Notes
+        -----
+        Matheron's rule (Wilson et al., ICML 2020, arXiv 2002.09309).
+        """
+        n = len(self.observed)
+        seen = prior[:, self.observed] + np.sqrt(NOISE) * rng.standard_normal((len(prior), n))
         pull = self._forward(seen.T, np.zeros((0, 0))).astype(np.float32)
         drawn: NDArray[np.float32] = prior - pull.T @ self._rows[:n]
         return drawn
