@@ -4,6 +4,7 @@
 #   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser, onnxruntime-openvino,
 #                       KServe's client
 #   make test-all       also the large networks: hours
+#   make docs           the documentation as a site, in site/; warnings and lost links are errors
 #   make coverage       how much of the code `make test` runs
 PYTHON ?= python3
 # The oldest Python and onnxruntime that are supported; the newest where that Python is not installed.
@@ -20,7 +21,7 @@ OPENVINO = .venv-openvino/bin/python
 CLIENTS = .venv-clients/bin/python
 SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
-.PHONY: demo test test-fast test-services test-openvino test-all coverage lint clean
+.PHONY: demo test test-fast test-services test-openvino test-all coverage lint docs clean
 
 PYTEST = $(BIN)/python -m pytest -n 2
 RUNTIMES = SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST)
@@ -36,7 +37,7 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed test-openvino
+test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed test-openvino docs
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
@@ -48,6 +49,9 @@ test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 
 coverage: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services" --cov --cov-report=term:skip-covered --cov-report=html
+
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -103,5 +107,11 @@ lint: .venv/.dev
 	if (test -x $(CLIENTS) || $(CLIENTS_PYTHON) -m venv .venv-clients) && $(CLIENTS) -m pip install --quiet 'kserve>=0.15' 'tritonclient[http]>=2.50'; \
 		then touch $@; else rm -rf .venv-clients; echo "without KServe's client: its tests are skipped"; fi
 
+# MkDocs and its theme read the code's docstrings without importing it.
+.venv-docs/.installed: Makefile
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.6,<10' 'mkdocstrings-python>=1.16,<3'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-clients .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out htmlcov .coverage
+	rm -rf .venv .venv-clients .venv-docs .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage
