@@ -20,7 +20,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links that leave docs/: to CONTRIBUTING.md they lead to its page, to other files they become the file's name."""
+    """Adapt a page's links and code blocks.
+
+    Links to CONTRIBUTING.md lead to its page, links to other files outside docs/ become the file's name. The mark of blocks
+    that tests run is for tests, not for readers.
+    """
+    markdown = re.sub(
+        r"^```(\w+) run$", r"```\1", markdown, flags=re.MULTILINE
+    )  # a mark for tests, not for readers
     markdown = markdown.replace("](../CONTRIBUTING.md", f"]({CONTRIBUTING}")
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)#]+)\)", _name, markdown)
 

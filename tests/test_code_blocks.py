@@ -1,0 +1,128 @@
+"""The code blocks of README and of the how-tos run, in a folder with the files that they name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from code_blocks import code_blocks, run_blocks
+from tiny import tiny_model
+
+import sise_ort
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    "README.md",
+    "docs/install.md",
+    "docs/layers.md",
+    "docs/preprocessing.md",
+    "docs/refused.md",
+    "docs/segmentation.md",
+    "docs/tutorial.md",
+]
+MARKED = [*PAGES]
+WRITTEN = {
+    "README.md": (
+        "model.sise/manifest.json",
+        "out/strip.png",
+        "explain.onnx",
+        "model_repository",
+        "report/index.html",
+    ),
+}
+LABELS = ["sound", "scratch", "crack", "patch"]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shell blocks are bash's")
+
+
+def segmentation() -> onnx.ModelProto:
+    """The tiny network with a class score at every place, in place of their mean."""
+    model = tiny_model(width=2)
+    weights = onnx.numpy_helper.to_array(model.graph.initializer[6])
+    del model.graph.initializer[6:], model.graph.node[-3:], model.graph.output[:]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights[:, :, None, None].copy(), "w4"))
+    model.graph.node.append(onnx.helper.make_node("Conv", ["r3", "w4"], ["map"]))
+    shape = ["n", len(LABELS), 8, 12]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("map", onnx.TensorProto.FLOAT, shape))
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a page: a network, its labels, pictures."""
+    work = tmp_path / "work"
+    (work / "photos" / "masks").mkdir(parents=True)
+    onnx.save(tiny_model(width=6), work / "model.onnx")
+    onnx.save(segmentation(), work / "segment.onnx")
+    (work / "names.txt").write_text("\n".join(LABELS))
+    rng = np.random.default_rng(3)
+    for name in ("strip.png", "other.png", *(f"photos/{i}.png" for i in range(4))):
+        noise = cv2.GaussianBlur(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8), (0, 0), 3)
+        cv2.imwrite(str(work / name), cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX))
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(page: str, folder: Path, capsys: Any) -> None:
+    names = {"sise_ort": sise_ort, "np": np}
+    if page == "docs/tutorial.md":
+        shutil.copytree(ROOT / "cli" / "steel", folder / "cli" / "steel")
+    elif page != "README.md":
+        sise_ort.export("model.onnx", "model.sise", normalize="imagenet", labels="names.txt")
+        names["explainer"] = sise_ort.load("model.sise")
+    assert run_blocks(ROOT / page, names)
+    for written in WRITTEN.get(page, ()):
+        assert (folder / written).exists(), written
+
+
+@pytest.mark.parametrize("page", MARKED)
+def test_every_block_runs_or_says_why_not(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [b.line for b in code_blocks(text) if not b.runs and not b.reason] == []
+    assert text.count("not run: ") == len([b for b in code_blocks(text) if b.reason]), (
+        "a comment stands alone"
+    )
+
+
+def test_the_tutorial_prepares_pictures_as_the_demo_does() -> None:
+    from sise_ort.cli import demo
+
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    told = re.findall(r"--mean (\S+) --std (\S+)", text)
+    assert told == [(",".join(f"{v:g}" for v in demo.MEAN), ",".join(f"{v:g}" for v in demo.STD))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_blocks_are_found() -> None:
+    text = "a\n```python run\nx = 1\n```\n\n<!-- not run: no network -->\n```sh\nls\n```\n```text\nno\n```\n```sh\nrm\n```\n"
+    first, second, third = code_blocks(text)
+    assert (first.language, first.code, first.line, first.runs) == ("python", "x = 1\n", 3, True)
+    assert (second.code, second.reason, second.runs) == ("ls\n", "no network", False)
+    assert (third.code, third.reason, third.runs) == ("rm\n", None, False)
+
+
+def test_a_block_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```sh run\nfalse\ntouch after\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md, line 4"):
+        run_blocks(page, {})
+    assert not (tmp_path / "after").exists()
+    page.write_text("# Page\n\n```python run\nx = 1\nraise LookupError(x)\n```\n")
+    with pytest.raises(LookupError) as caught:
+        run_blocks(page, {})
+    assert (caught.traceback[-1].path, caught.traceback[-1].lineno) == (page, 4)
