@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from fetch_data import require
 from train_neu import CLASSES, FIRST_OF_TEST
 
 import sise_ort
@@ -79,11 +80,13 @@ class Network:
 
 
 def imagenet(data: Path, work: Path) -> Dataset:
+    require(data, "imagenet_val400/boxes.csv")
     return open_dataset("imagenet", data / "imagenet_val400", largest=0.5)
 
 
 def neu_test(data: Path, work: Path) -> Dataset:
     """The test pictures of neu_det with the boxes of their own class, as an ImageNet-style folder."""
+    require(data, "neu_det/boxes.csv")
     folder = work / "neu_test"
     folder.mkdir(parents=True, exist_ok=True)
     with (data / "neu_det" / "boxes.csv").open(newline="") as source:
@@ -103,6 +106,7 @@ def neu_test(data: Path, work: Path) -> Dataset:
 def export_mobilenet(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
     model = data / "models" / "mobilenet_v2_1.0_224_quant_deq_fp32.onnx"
     labels = data / "models" / "imagenet_labels.txt"
+    require(data, f"models/{model.name}")
     return sise_ort.export(
         model, bundle, mean=(128,) * 3, std=(128,) * 3, labels=labels, graphs=GRAPHS, **options
     )
@@ -110,6 +114,7 @@ def export_mobilenet(data: Path, bundle: Path, weights: Path | None, **options: 
 
 def export_squeezenet(data: Path, bundle: Path, weights: Path | None, **options: Any) -> object:
     model, labels = data / "models" / "squeezenet1.1_fp32.onnx", data / "models" / "imagenet_labels.txt"
+    require(data, f"models/{model.name}")
     return sise_ort.export(model, bundle, normalize="imagenet", labels=labels, graphs=GRAPHS, **options)
 
 

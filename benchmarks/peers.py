@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from fetch_data import require
 from pages import replace_part
 from paper_table import NETWORKS, imagenet, processor
 from rows import Rows
@@ -149,6 +150,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> tuple[Any, list[Any], d
         inputs=np.concatenate([model.network_input(model.upload(frame)) for frame in frames]),
         classes=[class_question(explainer.manifest, sample.label).index for sample in chosen],
     )
+    require(arguments.data, f"models/{MODELS[name]}")
     source = (arguments.data / "models" / MODELS[name]).resolve()
     nodes = block_nodes(source, bundle)
     told = {"model": str(source), "nodes": nodes, "pictures": str(pictures), "bundle": str(bundle)}

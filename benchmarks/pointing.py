@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fetch_data import require
 
 import sise_ort
 from sise_ort.metrics import energy_pointing_game
@@ -25,6 +26,7 @@ Picture = tuple[Path, int, Any]
 
 def boxed_pictures(data: Path, largest: float = 0.5) -> list[Picture]:
     """Pictures whose boxes cover less than `largest`: path, class, truth mask; in the order of boxes.csv."""
+    require(data, "imagenet_val400/boxes.csv")
     folder = data / "imagenet_val400"
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
     with (folder / "boxes.csv").open(newline="") as file:
@@ -65,6 +67,7 @@ def main() -> None:
     pictures = boxed_pictures(arguments.data)[: arguments.count]
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.data / "models" / "mobilenet_v2_1.0_224_quant_deq_fp32.onnx"
+        require(arguments.data, f"models/{model.name}")
         sise_ort.export(model, Path(folder) / "m.sise", mean=(128,) * 3, std=(128,) * 3)
         sise, cam = point(sise_ort.load(Path(folder) / "m.sise", provider="cpu"), pictures, arguments.mu)
     area = float(np.mean([truth.mean() for _, _, truth in pictures]))

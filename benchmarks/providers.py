@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from fetch_data import require
 from paper_table import NETWORKS
 
 import sise_ort
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
+    require(arguments.data, "imagenet_val400/images", "models")
     pictures = sorted((arguments.data / "imagenet_val400" / "images").iterdir())
     pictures = pictures[:: len(pictures) // arguments.pictures][: arguments.pictures]
     print(f"onnxruntime {onnxruntime.__version__}, {platform.machine()}, {len(pictures)} pictures\n")

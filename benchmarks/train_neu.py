@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fetch_data import require
 
 from sise_ort.exporter.sources.torch_model import torchvision_package
 from sise_ort.frame import read_frame
@@ -28,6 +29,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def split(data: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
     """Pictures with their class, for training and for testing."""
     parts: tuple[list[tuple[Path, int]], list[tuple[Path, int]]] = ([], [])
+    require(data, "neu_det/images")
     for path in sorted((data / "neu_det" / "images").iterdir()):
         found = re.fullmatch(r"(.+)_(\d+)", path.stem)
         if found and found[1] in CLASSES:

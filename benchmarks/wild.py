@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fetch_data import require
 
 PASSES = 16
 HEADING = "## Tried in the wild"
@@ -150,6 +151,7 @@ def measure(case: Case, data: Path) -> Row:
 
     started = time.monotonic()
     options = dict(case.options) if "mean" in case.options else {"normalize": "none", **case.options}
+    require(data, f"wild/{case.file}.onnx", "coco_val79/val2017")
     source = data / "wild" / f"{case.file}.onnx"
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / f"{case.file}.sise"
