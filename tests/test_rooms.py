@@ -35,6 +35,7 @@ SERVER = {
         "uploads",
     )
 }
+DATABASE = {f"line/evidence/{name}.py" for name in ("database", "outbox", "store", "tables")}
 ONLY_IN = {
     "onnxruntime": {"runtime/providers/opening.py", "exporter/precision.py"},
     "torch": {"exporter/sources/torch_model.py"},
@@ -42,6 +43,8 @@ ONLY_IN = {
     "pycocotools": {"sise_ort/datasets/coco.py"},
     "matplotlib": {"cli/evaluation/plots.py"},
     "pyarrow": {"runtime/evaluation/tables.py"},
+    "sqlalchemy": DATABASE,
+    "fsspec": {"line/evidence/files.py"},
     "fastapi": SERVER,
     "starlette": SERVER,
     "uvicorn": SERVER,
