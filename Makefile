@@ -110,7 +110,7 @@ lint: .venv/.dev
 # MkDocs and its theme read the code's docstrings without importing it.
 .venv-docs/.installed: Makefile
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.6,<10' 'mkdocstrings-python>=1.16,<3'
+	.venv-docs/bin/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.6,<10' 'mkdocstrings-python>=1.16,<3' 'latex2mathml>=3.77,<4'
 	touch $@
 
 clean:

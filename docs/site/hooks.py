@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRIBUTING = "contributing.md"
+WITH_SYMBOLS = ("method.md", "budget.md")
+"""Pages whose text has symbols with an index, such as α_k."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -30,6 +34,36 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     )  # a mark for tests, not for readers
     markdown = markdown.replace("](../CONTRIBUTING.md", f"]({CONTRIBUTING}")
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)#]+)\)", _name, markdown)
+
+
+def on_page_content(content: str, page: Any, **_: Any) -> str:
+    """Formulas in LaTeX become MathML, which browsers draw by themselves: no script, no fonts, nothing from elsewhere."""
+    if page.file.src_uri in WITH_SYMBOLS:
+        content = _lowered(content)
+    return re.sub(
+        r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', _formula, content, flags=re.DOTALL
+    )
+
+
+def _lowered(content: str) -> str:
+    """The indices of symbols in running text, as in α_k, set lower; code and formulas stay as they are."""
+    parts = re.split(
+        r'(<(?:pre|code)\b.*?</(?:pre|code)>|<(?:span|div) class="arithmatex">.*?</(?:span|div)>|<[^>]+>)',
+        content,
+        flags=re.DOTALL,
+    )
+    return "".join(
+        part
+        if part.startswith("<")
+        else re.sub(r"(?<![\w])([^\W\d_])_([a-z0-9])(?!\w)", r"\1<sub>\2</sub>", part)
+        for part in parts
+    )
+
+
+def _formula(found: re.Match[str]) -> str:
+    display = "block" if found[1] == "div" else "inline"
+    drawn = convert(unescape(found[2]).strip(), display=display)
+    return f'<{found[1]} class="formula">{drawn}</{found[1]}>'
 
 
 def _name(link: re.Match[str]) -> str:
