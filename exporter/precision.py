@@ -1,15 +1,14 @@
 """predict.onnx in half precision or in integers, and what that does to the heat maps.
 
-The exporter's only importer of onnxruntime's tools (its quantiser and its fp16 converter).
+With integers.py the exporter's only importer of onnxruntime's tools (its fp16 converter; its quantiser).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Bundle
 from sise_ort.datasets import open_dataset
 from sise_ort.errors import ExportError, FrameError, ParameterError, TargetError, option
+from sise_ort.exporter.integers import to_integers
 from sise_ort.exporter.options import Lowered
 from sise_ort.exporter.sources.translation import translated
 from sise_ort.exporter.verify import waves
@@ -64,9 +64,8 @@ class Comparison:
 def lower(bundle: Bundle, options: Lowered) -> Bundle:
     """Replace predict.onnx of a float32 bundle by one of lower precision; extract stays as it is.
 
-    fp16: weights and activations, except sums and confidences. int8: weights per channel (in 7 bits, so that CPUs
-    without VNNI do not saturate) and activations (unsigned, by their smallest and largest value on the calibration
-    pictures), as QuantizeLinear and DequantizeLinear around every operator.
+    fp16: weights and activations, except sums and confidences. int8: weights and activations but of the first layers, as
+    QuantizeLinear and DequantizeLinear around every operator (exporter/integers.py).
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ def lower(bundle: Bundle, options: Lowered) -> Bundle:
         if precision == "fp16":
             _to_half(path)
         else:
-            _to_integers(path, _inputs(explainer, frames[:CALIBRATED]))
+            to_integers(path, partial(_inputs, explainer, frames[:CALIBRATED]))
     del explainer
     lowered = write_manifest(folder, msgspec.structs.replace(bundle.manifest, precision=precision), bundle)
     after = Explainer(folder, "cpu")
@@ -175,43 +174,3 @@ def _to_half(path: Path) -> None:
         op_block_list=sorted({*DEFAULT_OP_BLOCK_LIST, *IN_FLOAT32}),
     )
     onnx.save(half, path)
-
-
-def _to_integers(path: Path, inputs: Iterator[NDArray[np.float32]]) -> None:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    if any(node.op_type == "QuantizeLinear" for node in onnx.load(path, load_external_data=False).graph.node):
-        raise ExportError(
-            f"the network is quantised already: export it without {option('precision', 'int8')}"
-        )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            found = next(inputs, None)
-            return None if found is None else {"input": found}
-
-    quantised = path.with_name("quantised.onnx")
-    with _quiet():
-        quantize_static(
-            path,
-            quantised,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-    quantised.replace(path)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser's advice to its own callers does not concern our users."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

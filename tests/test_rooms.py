@@ -37,7 +37,7 @@ SERVER = {
 }
 DATABASE = {f"line/evidence/{name}.py" for name in ("database", "outbox", "store", "tables")}
 ONLY_IN = {
-    "onnxruntime": {"runtime/providers/opening.py", "exporter/precision.py"},
+    "onnxruntime": {"runtime/providers/opening.py", "exporter/precision.py", "exporter/integers.py"},
     "torch": {"exporter/sources/torch_model.py"},
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},

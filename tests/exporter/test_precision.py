@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import helper
 from tiny import tiny_model
 
 import sise_ort
 from sise_ort.cli.main import main
 from sise_ort.errors import DatasetError, ExportError, ParameterError
+from sise_ort.exporter.integers import correct_biases, first_layers
 from sise_ort.exporter.precision import COMPARED_MU
 from sise_ort.metrics import correlation
 
@@ -37,6 +39,15 @@ def pictures(tmp_path: Path, frame: Any) -> Path:
         cv2.imwrite(str(folder / f"{i:02}.png"), cv2.resize(moved, (96, 64)) if i % 2 else moved)
     (folder / "03.png").write_bytes(b"torn")
     return folder
+
+
+def tensor(name: str, value: Any) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(value, name)
+
+
+def network(nodes: list[onnx.NodeProto], taken: Any = None, given: Any = None) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(n, 1, shape) for n, shape in (("input", taken), ("y", given))]
+    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
 
 
 def operators(bundle: Path) -> set[str]:
@@ -161,3 +172,44 @@ def test_command(model: Path, pictures: Path) -> None:
     assert facts["origin"]["precision"]["lowest"] == pytest.approx(np.min(found), abs=1e-6)
     (line,) = [line for line in result.stderr.splitlines() if "fp16" in line and "correlate" in line]
     assert f"{np.mean(found):.3f}" in line
+
+
+@pytest.mark.parametrize("operator", ["Conv", "Gemm", "Gemm, transposed"])
+def test_biases_make_up_for_rounded_weights(operator: str) -> None:
+    """By hand: (W - W') E[x] = (0.52 - 5 * 0.1) * 10 = 0.2 and (-0.27 + 3 * 0.1) * 20 = 0.6, in steps of 0.01."""
+    # Conv has two groups of one channel each, Gemm has the same matrix: zero elsewhere
+    whole, steps = {
+        "Conv": ([[[0.52]], [[-0.27]]], [[[5]], [[-3]]]),
+        "Gemm": ([[0.52, 0], [0, -0.27]], [[5, 0], [0, -3]]),
+        "Gemm, transposed": ([[0.52, 0], [0, -0.27]], [[5, 0], [0, -3]]),
+    }[operator]
+    settings = {"Conv": {"group": 2}, "Gemm": {}, "Gemm, transposed": {"transB": 1}}[operator]
+    kind = operator.split(",")[0]
+    own = network([helper.make_node(kind, ["input", "w", "b"], ["y"], "layer", **settings)])
+    own.graph.initializer.extend([tensor("w", np.float32(whole)), tensor("b", np.float32([1, 1]))])
+    lowered = network(
+        [
+            helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+            helper.make_node("DequantizeLinear", ["i", "u"], ["b"]),
+            helper.make_node(kind, ["input", "w", "b"], ["y"], "layer", **settings),
+        ]
+    )
+    stored = {"q": np.int8(steps), "s": np.float32([0.1, 0.1]), "i": np.int32([100, 100]), "u": np.float32([0.01, 0.01])}  # fmt: skip
+    lowered.graph.initializer.extend(tensor(name, value) for name, value in stored.items())
+    correct_biases(own, lowered, {"input": np.array([10.0, 20.0])})
+    found = {t.name: onnx.numpy_helper.to_array(t) for t in lowered.graph.initializer}
+    assert found["i"].tolist() == [120, 160] and found["i"].dtype == np.int32
+    assert found["q"].tolist() == steps
+
+
+def test_first_layers_stay_in_float() -> None:
+    """By hand: 3 x 3 of 3 to 4 channels at 16 x 16 is 27,648 of 1,207,296 multiplications (2 %), and its Relu goes with it."""
+    nodes = [
+        helper.make_node("Conv", ["input", "w0"], ["a"], "first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("Conv", ["b", "w1"], ["y"], "second", pads=[1, 1, 1, 1]),
+    ]
+    two = network(nodes, ["N", 3, 16, 16], ["N", 128, 16, 16])
+    shapes = {"w0": (4, 3, 3, 3), "w1": (128, 4, 3, 3)}
+    two.graph.initializer.extend(tensor(name, np.ones(shape, np.float32)) for name, shape in shapes.items())
+    assert first_layers(two) == ["first", "relu"]
