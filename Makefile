@@ -2,7 +2,7 @@
 #   make test-fast      the daily loop: no further environments, under a minute
 #   make test           lint, types and all tests but the slow ones and those that need services
 #   make test-services  what needs more than this folder: a disk that can be filled, Node, a browser, onnxruntime-openvino,
-#                       KServe's client
+#                       KServe's client, the packages of a release
 #   make test-all       also the large networks: hours
 #   make docs           the documentation as a site, in site/; warnings and lost links are errors
 #   make coverage       how much of the code `make test` runs
@@ -19,6 +19,7 @@ RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
 OPENVINO = .venv-openvino/bin/python
 CLIENTS = .venv-clients/bin/python
+PACKAGING = .venv-packaging/bin/python
 SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
 .PHONY: demo test test-fast test-services test-openvino test-all coverage lint docs clean
@@ -37,8 +38,8 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed test-openvino docs
-	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) $$within $(PYTEST) -m "services and not slow"
+test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed .venv-packaging/.installed test-openvino docs
+	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) SISE_ORT_PACKAGING=$(PACKAGING) $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
 test-openvino: .venv/.dev .venv-openvino/.installed
@@ -107,6 +108,12 @@ lint: .venv/.dev
 	if (test -x $(CLIENTS) || $(CLIENTS_PYTHON) -m venv .venv-clients) && $(CLIENTS) -m pip install --quiet 'kserve>=0.15' 'tritonclient[http]>=2.50'; \
 		then touch $@; else rm -rf .venv-clients; echo "without KServe's client: its tests are skipped"; fi
 
+# What makes and checks a release, for the test that builds one and installs it.
+.venv-packaging/.installed:
+	test -x $(PACKAGING) || $(PYTHON) -m venv .venv-packaging
+	if $(PACKAGING) -m pip install --quiet 'build>=1.2' 'twine>=6'; then touch $@; \
+		else rm -rf .venv-packaging; echo "without build and twine: the test of packages is skipped"; fi
+
 # MkDocs and its theme read the code's docstrings without importing it.
 .venv-docs/.installed: Makefile
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
@@ -114,4 +121,4 @@ lint: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv .venv-clients .venv-docs .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage
+	rm -rf .venv .venv-clients .venv-docs .venv-packaging .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage
