@@ -18,7 +18,7 @@ ALLOWED = {
     "sise_ort": {"numpy", "cv2", "msgspec", "jinja2", "simplejpeg"},
     "runtime": {"numpy", "msgspec", "platformdirs"},
     "exporter": {"numpy", "onnx", "onnx_ir", "google", "msgspec"},
-    "line": {"numpy", "msgspec", "anyio"},
+    "line": {"numpy", "cv2", "msgspec", "anyio"},
     "cli": {"numpy", "click", "rich", "cv2", "msgspec"},
 }
 SERVER = {
