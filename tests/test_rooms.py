@@ -35,7 +35,10 @@ SERVER = {
         "uploads",
     )
 }
-DATABASE = {f"line/evidence/{name}.py" for name in ("database", "outbox", "store", "tables")}
+DATABASE = {
+    f"line/evidence/{name}.py"
+    for name in ("database", "finding", "outbox", "retention", "store", "tables", "verifying")
+}
 ONLY_IN = {
     "onnxruntime": {"runtime/providers/opening.py", "exporter/precision.py", "exporter/integers.py"},
     "torch": {"exporter/sources/torch_model.py"},

@@ -319,6 +319,13 @@ def sha256(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def as_bytes(value: object) -> bytes:
+    """What a column of bytes holds, also where somebody else has put text or a number there."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    return str(value).encode("utf-8", "surrogatepass")
+
+
 def _plain(value: Any) -> Any:
     """NumPy's numbers and texts, as JSON has them."""
     for kind in (str, int, float):
