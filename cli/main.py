@@ -20,6 +20,7 @@ COMMANDS = {
     "compose": "Write the whole method into one ONNX file, for any language.",
     "page": "Write a page that explains pictures in a browser.",
     "serve": "Serve bundles over HTTP, by KServe's protocols.",
+    "evidence": "List, show, export, prune and verify the records of parts.",
     "triton": "Write a model repository for Triton Inference Server.",
     "bench": "Measure the best batch size or provider on this machine, and remember it.",
     "doctor": "Check what is installed and which providers work.",

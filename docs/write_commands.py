@@ -20,12 +20,17 @@ def page() -> str:
             command = main.get_command(parent, name)
             assert command is not None
             parts.append(_section(name, command, parent))
+            if isinstance(command, click.Group):
+                with click.Context(command, info_name=name, parent=parent) as group:
+                    parts += [
+                        _section(f"{name} {sub}", command.commands[sub], group) for sub in command.commands
+                    ]
     return "\n".join(parts)
 
 
 def _section(name: str, command: click.Command, parent: click.Context | None) -> str:
     settings = {"terminal_width": 100, "max_content_width": 100, "help_option_names": ["-h", "--help"]}
-    context = click.Context(command, info_name=name, parent=parent, **settings)  # type: ignore[arg-type]
+    context = click.Context(command, info_name=name.split()[-1], parent=parent, **settings)  # type: ignore[arg-type]
     return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 

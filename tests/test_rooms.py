@@ -45,7 +45,7 @@ ONLY_IN = {
     "torchvision": set(),
     "pycocotools": {"sise_ort/datasets/coco.py"},
     "matplotlib": {"cli/evaluation/plots.py"},
-    "pyarrow": {"runtime/evaluation/tables.py"},
+    "pyarrow": {"line/evidence/exporting.py", "runtime/evaluation/tables.py"},
     "sqlalchemy": DATABASE,
     "fsspec": {"line/evidence/files.py"},
     "fastapi": SERVER,

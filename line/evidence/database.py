@@ -168,20 +168,16 @@ def _url(place: str | Path) -> tuple[sa.URL, Path | None]:
             url = sa.make_url(place)
         except sa.exc.ArgumentError as error:
             raise ParameterError(
-                f"{option('evidence')}: a folder or a database's URL is needed, such as postgresql://user@host/steel"
+                "a folder or a database's URL is needed, such as postgresql://user@host/steel"
             ) from error
         if url.get_backend_name() == "postgresql" and "+" not in url.drivername:
             url = url.set(drivername="postgresql+psycopg")
         if url.get_backend_name() not in ("sqlite", "postgresql"):
-            raise ParameterError(
-                f"{option('evidence')}: evidence is kept in SQLite or PostgreSQL, not in {url.get_backend_name()}"
-            )
+            raise ParameterError(f"evidence is kept in SQLite or PostgreSQL, not in {url.get_backend_name()}")
         if url.get_backend_name() == "postgresql":
             return url, None
         if not url.database or url.database == ":memory:":
-            raise ParameterError(
-                f"{option('evidence')}: SQLite needs a file, such as sqlite:///folder/evidence.db"
-            )
+            raise ParameterError("evidence in SQLite needs a file, such as sqlite:///folder/evidence.db")
         return url, Path(url.database).absolute().parent
     folder = Path(place).absolute()
     return sa.URL.create("sqlite", database=str(folder / DATABASE)), folder

@@ -65,8 +65,12 @@ def test_a_contradiction_is_refused() -> None:
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_help_text_is_a_sentence_on_its_own(name: str) -> None:
     command: click.Command = importlib.import_module(f"sise_ort.cli.{name}").command
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
     texts: dict[str, Any] = {
-        p.opts[-1]: p.help for p in command.params if isinstance(p, click.Option) and p.name != "help"
+        p.opts[-1]: p.help
+        for one in commands
+        for p in one.params
+        if isinstance(p, click.Option) and p.name != "help"
     }
     for flag, text in texts.items():
         assert text and text[0].isupper(), flag
