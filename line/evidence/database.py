@@ -144,7 +144,7 @@ class Database:
                 f"{option('files')} is missing: a database on a server needs a folder or a store for pictures and maps"
             )
         if known is None:
-            with self.writing() as connection:
+            with self.writing(alone=True) as connection:
                 self._tell(connection, "files", place)
         if "://" in place or Path(place).is_absolute() or self.folder is None:
             return place
