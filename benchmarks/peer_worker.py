@@ -188,6 +188,26 @@ def score_cam(job: dict[str, Any]) -> Peer:
     return explain
 
 
+def gradient_cam(job: dict[str, Any], refine: bool) -> Peer:
+    """pytorch-grad-cam's LayerCAM on the last block, or its RefineCAM (on its default, Grad-CAM++) on the last four."""
+    import torch
+
+    net, modules, passes = torch_network(job)
+    net.requires_grad_(True)
+    from pytorch_grad_cam import LayerCAM
+    from pytorch_grad_cam.refine_cam import RefineCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    cam = RefineCAM(net, modules[-4:]) if refine else LayerCAM(net, [modules[-1]])
+
+    def explain(x: Map, target: int) -> tuple[Map, int]:
+        passes[0] = 0
+        found = cam(input_tensor=torch.from_numpy(x)[None], targets=[ClassifierOutputTarget(target)])
+        return found[0], passes[0]
+
+    return explain
+
+
 def dianna_rise(job: dict[str, Any]) -> Peer:
     """DIANNA's RISE on the .onnx file with its defaults: 1000 masks, and p_keep tuned over nine values."""
     import dianna
@@ -249,6 +269,8 @@ PEERS: dict[str, Callable[[dict[str, Any]], Peer]] = {
     "torch-naive": naive_sise,
     "torch-careful": careful_sise,
     "torch-scorecam": score_cam,
+    "torch-layercam": lambda job: gradient_cam(job, refine=False),
+    "torch-refinecam": lambda job: gradient_cam(job, refine=True),
     "dianna-rise": dianna_rise,
     "openvino-aise": lambda job: openvino(job, white_box=False),
     "openvino-reciprocam": lambda job: openvino(job, white_box=True),

@@ -62,11 +62,15 @@ OURS: dict[str, dict[str, Any]] = {
     "sise-ort, 16 passes": {"passes": 16},
     "sise-ort, no pass": {"passes": 0},
     "sise-ort, Grad-CAM": {"method": "gradcam"},
+    "sise-ort, LayerCAM": {"method": "layercam"},
+    "sise-ort, Refine": {"method": "refine"},
 }
 PEERS = {
     "torch-naive": "SISE in torch, naive",
     "torch-careful": "SISE in torch, careful",
     "torch-scorecam": "pytorch-grad-cam 1.5.7, Score-CAM",
+    "torch-layercam": "pytorch-grad-cam 1.5.7, LayerCAM",
+    "torch-refinecam": "pytorch-grad-cam 1.5.7, RefineCAM",
     "dianna-rise": "DIANNA 1.8.1, RISE",
     "openvino-aise": "OpenVINO XAI 1.1.0, AISE",
     "openvino-reciprocam": "OpenVINO XAI 1.1.0, ReciproCAM",
