@@ -102,12 +102,16 @@ class Call:
         When the call began, on that clock; a deadline counts from here.
     forecast : Forecast or None
         Of this picture; None where its time cannot be told from its steps.
+    rounds : tuple of int or None
+        Sizes of the rounds in which a search within a deadline scored its masks, to do the same again, whatever the time;
+        None for a search of its own.
     """
 
     progress: Progress | Expecting | None = None
     clock: Callable[[], float] = time.perf_counter
     started: float = field(default_factory=time.perf_counter)
     forecast: Forecast | None = None
+    rounds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.progress is not None and not callable(self.progress):

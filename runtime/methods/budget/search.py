@@ -45,7 +45,9 @@ class Outcome:
     wanted : list of int
         Per question, its masks in all.
     stopped : str
-        "complete", "passes", "deadline" or "tolerance".
+        "complete", "passes", "deadline", "tolerance", or "rounds" where an earlier search was repeated.
+    rounds : tuple of int or None
+        Masks of each round, where the clock decided on them; None where the budget alone says them.
     """
 
     heatmaps: NDArray[np.float32]
@@ -55,6 +57,7 @@ class Outcome:
     agreement: Array
     wanted: list[int]
     stopped: str
+    rounds: tuple[int, ...] | None = None
 
     @property
     def facts(self) -> list[dict[str, Any]]:
@@ -65,6 +68,7 @@ class Outcome:
                 "scored": sum(counts),
                 "agreement": None if np.isnan(agreement) else round(float(agreement), 4),
                 "stopped_by": self.stopped,
+                **({} if self.rounds is None else {"rounds": list(self.rounds)}),
             }
             for wanted, counts, agreement in zip(self.wanted, self.counts, self.agreement, strict=True)
         ]
@@ -108,7 +112,7 @@ class Search:
         process = MaskProcess(vectors(sketch, evidence(selection, sketch)), limit)
         self.knowledge = Knowledge(self.candidates, process, model.manifest.bounded)
         self._allowance = Allowance(budget, call, model.pace, len(masks.block), len(masks.chosen))
-        self._stopped = ""
+        self._stopped, self._rounds = "", list[int]()
 
     @property
     def observed(self) -> list[int]:
@@ -116,7 +120,11 @@ class Search:
         return self.knowledge.process.observed
 
     def run(self) -> None:
-        """Score until the budget ends."""
+        """Score until the budget ends, or again in the rounds that the call says."""
+        for size in self._call.rounds or ():
+            self._round(min(size, self._allowance.most - len(self.observed)), timely=True)
+        if self._call.rounds is not None:
+            self._stopped = "rounds"
         allowance, model = self._allowance, self._selection.model
         while not self._stopped:
             at_once = model.batch_size if model.turns.contended else None
@@ -131,18 +139,20 @@ class Search:
                 least = min(maps.agreement for maps in self.knowledge.drawn)
                 self._stopped = "tolerance" if least >= 1 - allowance.budget.tolerance else ""
 
-    def _round(self, size: int) -> None:
-        """Choose and score masks batch by batch, then learn; a round that takes longer than expected ends early."""
+    def _round(self, size: int, *, timely: bool = False) -> None:
+        """Choose and score masks batch by batch, then learn; a round that takes longer than expected ends early, unless
+        its size is known to be `timely`."""
         allowance, began, done = self._allowance, self._allowance.now(), 0
         batch = self._selection.model.batch_size
         while done < size:
             part = min(batch, size - done)
-            if done and not allowance.fits(part, done, began):
+            if done and not timely and not allowance.fits(part, done, began):
                 self._stopped = ""
                 break
             self._score([self.knowledge.choose() for _ in range(part)])
             done += part
         self.knowledge.learn()
+        self._rounds.append(done)
         allowance.scored(done, began)
 
     def finish(self) -> Outcome:
@@ -164,7 +174,9 @@ class Search:
         self._allowance.finished(began)
         counts = masks.counts(self.observed)
         wanted = mine.sum(axis=1).tolist()
-        return Outcome(heatmaps, maps, self.observed, counts, agreement, wanted, self._stopped)
+        timed = self._allowance.budget.deadline is not None
+        rounds = tuple(self._rounds) if timed else None
+        return Outcome(heatmaps, maps, self.observed, counts, agreement, wanted, self._stopped, rounds)
 
     def _score(self, batch: Sequence[int]) -> None:
         selection, masks, chosen = self._selection, self.candidates.masks, np.array(batch)
