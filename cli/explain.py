@@ -88,6 +88,16 @@ if TYPE_CHECKING:
     type=Formats(),
     help="Files to write beside each record: overlay, png, jpeg, npz, maps, npy or json for none [overlay,npz].",
 )
+@click.option(
+    "--checks",
+    is_flag=True,
+    help="Check whether each map is to be trusted: sound, weak or none, with the reason (docs/trust.md).",
+)
+@click.option(
+    "--part-mask",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Picture of the frame's size that is not black where the part is; --checks then tells the heat off the part.",
+)
 @provider_option
 @precision_option
 @untrusted_option
@@ -107,6 +117,8 @@ def command(
     settings: tuple[str, ...],
     levels: Any,
     formats: list[str] | None,
+    checks: bool,
+    part_mask: str | None,
     provider: str,
     precision: str,
     untrusted: bool,
@@ -127,6 +139,7 @@ def command(
     sise-ort explain strips.sise *.png -o out --target scratch --mu 0.3 --json
     sise-ort explain strips.sise strip.png --deadline-ms 200
     sise-ort explain strips.sise strip.png --formats overlay,npy
+    sise-ort explain strips.sise strip.png --checks --part-mask part.png
     sise-ort explain strips.sise strip.png --method rise --set masks=4000
     sise-ort explain strips.sise strip.png --target crack --rather-than scratch
     sise-ort explain parts.sise part.png --target patch --region 40,0,200,90
@@ -135,7 +148,10 @@ def command(
     import sise_ort
     from sise_ort.cli.console import say
     from sise_ort.cli.options import method_parameters
+    from sise_ort.runtime.checking import Checks
 
+    if part_mask is not None and not checks:
+        raise click.UsageError("--part-mask needs --checks")
     target = target_of(asked)
     given = {
         "mu": mu,
@@ -155,7 +171,7 @@ def command(
     outputs = OutputFolder(folder, pictures)
     outputs.prepare()
     run = Run(explainer, pictures, outputs, several=target is not None, formats=formats, as_json=as_json)
-    run.explain(target, method, levels, parameters)
+    run.explain(target, method, levels, {**parameters, "checks": checks and Checks(part_mask)})
     if run.failed:
         raise click.ClickException(
             f"{run.failed} of {len(pictures)} pictures could not be explained or saved"
@@ -284,6 +300,8 @@ class Run:
             masks = sum(result.mask_counts)
             price = f"{masks} masks" if result.mask_counts else f"{result.forward_passes} passes"
             say(f"{title}: {result.caption} ({price}, {result.timings['total']:.1f} s)")
+            if result.verdict is not None:
+                say(f"  {result.verdict.words}")
             for note in result.notes[len(self._explainer.notes) :]:
                 say(f"  note: {note}")
             if isinstance(files, list):

@@ -75,6 +75,18 @@ from sise_ort.cli.options import Names, Numbers, source_options
     show_default=True,
     help="Smallest mean correlation allowed with float32 heat maps.",
 )
+@click.option(
+    "--check",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of typical pictures: their heat maps must lose their likeness when the weights are shuffled (docs/trust.md).",
+)
+@click.option(
+    "--most-likeness",
+    type=click.FloatRange(-1, 1),
+    default=0.5,
+    show_default=True,
+    help="Largest mean correlation allowed between heat maps of the model and of its shuffled weights.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(source: str, bundle: str | None, **options: Any) -> None:
     """Turn a CNN into a bundle of ONNX graphs that predict and explain.
@@ -87,8 +99,10 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
     sise-ort export model.onnx -o model.sise --normalize imagenet --labels names.txt
     sise-ort export model.onnx --mean 103.9,116.8,123.7 --std 1,1,1 --color bgr
     sise-ort export resnet50 --precision int8 --calibration pictures
+    sise-ort export resnet50 --check pictures
     sise-ort export mynet.models:build --weights best.pth --input-size 256x1600 --color gray --mean 128 --std 64
     """
+    from sise_ort.bundle import Randomisation
     from sise_ort.cli.console import say
     from sise_ort.errors import Message, on_command_line
     from sise_ort.exporter import export_bundle
@@ -112,6 +126,14 @@ def command(source: str, bundle: str | None, **options: Any) -> None:
         say(
             f"heat maps in {manifest.precision} correlate with float32's by {compared['mean']:.3f} (lowest "
             f"{compared['lowest']:.3f}) on {compared['pictures']} pictures ({compared['source']})"
+        )
+    if isinstance(checked := manifest.randomisation, Randomisation):
+        steps = ", ".join(
+            f"{value:.2f} ({name})" for name, value in zip(checked.groups, checked.correlations, strict=True)
+        )
+        say(
+            f"with weights shuffled from the last layers to the first, heat maps of {checked.pictures} pictures "
+            f"({checked.source}) correlate with the model's by {steps}"
         )
     for b, layer in enumerate(manifest.layers, 1):
         say(f"block {b}: {layer.channels} × {layer.height} × {layer.width}  {layer.module or layer.tensor}")

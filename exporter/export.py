@@ -45,6 +45,7 @@ from sise_ort.exporter.phases.mask import build_mask
 from sise_ort.exporter.phases.predict import build_predict, build_readout
 from sise_ort.exporter.phases.sketch import build_sketch
 from sise_ort.exporter.precision import lower
+from sise_ort.exporter.randomisation import check_randomised
 from sise_ort.exporter.sources.choose import load_source
 from sise_ort.exporter.sources.cleaning import CleanNetwork, clean
 from sise_ort.exporter.sources.source import Source
@@ -221,7 +222,8 @@ def export_bundle(
     report : callable
         Called with a sentence at each step, and with what a user should know.
     **options
-        The fields of `options.Input`, `options.Outputs`, `options.Blocks` and `options.Lowered`, flat:
+        The fields of `options.Input`, `options.Outputs`, `options.Blocks`, `options.Lowered` and
+        `randomisation.Checked`, flat:
         ``normalize="imagenet", labels="names.txt"``.
 
     Returns
@@ -267,6 +269,9 @@ def export_bundle(
             )
             if network.uncut is not None and network.source.reference_at is not None:
                 compare_uncut(network.uncut, network.reference_at, written.manifest)
+        if asked.checked.check is not None:
+            report("shuffling the weights from the last layers to the first, and comparing the heat maps")
+            written = check_randomised(written, asked.checked)
         if written.manifest.precision != asked.lowered.precision:
             report(f"lowering predict to {asked.lowered.precision}, and comparing the heat maps")
             written = lower(written, asked.lowered)

@@ -17,6 +17,7 @@ from sise_ort.bundle import EXPLAIN, OPTIONAL_PHASES, Fit, InputSpec, Preprocess
 from sise_ort.bundle.format import LARGEST_PICTURE, LONGEST_SIDE
 from sise_ort.errors import ExportError, ParameterError, option
 from sise_ort.exporter.pixel_units import require_pixel_units
+from sise_ort.exporter.randomisation import Checked
 
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -305,12 +306,14 @@ class Options:
     outputs : Outputs
     blocks : Blocks
     lowered : Lowered
+    checked : Checked
     """
 
     input: Input = field(default_factory=Input)
     outputs: Outputs = field(default_factory=Outputs)
     blocks: Blocks = field(default_factory=Blocks)
     lowered: Lowered = field(default_factory=Lowered)
+    checked: Checked = field(default_factory=Checked)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
@@ -329,7 +332,9 @@ class Options:
         return cls(**{key: _filled(group, given) for key, group in GROUPS.items()})
 
 
-GROUPS: Mapping[str, Any] = {"input": Input, "outputs": Outputs, "blocks": Blocks, "lowered": Lowered}
+GROUPS: Mapping[str, Any] = {
+    "input": Input, "outputs": Outputs, "blocks": Blocks, "lowered": Lowered, "checked": Checked,
+}  # fmt: skip
 
 
 def _filled(group: type[G], given: Mapping[str, Any]) -> G:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -19,9 +18,11 @@ from sise_ort.levels import Range, check_levels
 from sise_ort.readouts import Question
 from sise_ort.runtime.asking import Asking, Found, question_of, questions_of
 from sise_ort.runtime.asking.detections import detections
+from sise_ort.runtime.checking import Checks, with_verdicts
 from sise_ort.runtime.limits import Limits
+from sise_ort.runtime.many import Wanted, explained
 from sise_ort.runtime.methods.call import Call, Progress
-from sise_ort.runtime.methods.method import Method, Picture
+from sise_ort.runtime.methods.method import Method
 from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
@@ -125,6 +126,7 @@ class Explainer:
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
+        checks: bool | Checks = False,
         **parameters: Any,
     ) -> Explanation: ...
     @overload
@@ -137,6 +139,7 @@ class Explainer:
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
+        checks: bool | Checks = False,
         **parameters: Any,
     ) -> list[Explanation]: ...
     def explain(
@@ -148,6 +151,7 @@ class Explainer:
         color: str = "rgb",
         levels: Range = None,
         progress: Progress | None = None,
+        checks: bool | Checks = False,
         **parameters: Any,
     ) -> Explanation | list[Explanation]:
         """Explain a decision, by SISE or another method.
@@ -173,6 +177,9 @@ class Explainer:
             as ``(0, 1)`` for floats; see `sise_ort.frame.read`.
         progress : callable or None
             Called with (steps done, steps in all); `sise_ort.runtime.methods.Progress` says how it hears the time left.
+        checks : bool or Checks
+            True checks whether the map is to be trusted, for a few further passes, and sets ``verdict`` of the result
+            (docs/trust.md); ``Checks(part=mask)`` also says where the part is in the frame.
         parameters : keywords
             Those of the method by name, such as ``mu=0.3``, ``passes=64``, ``deadline=0.2`` (seconds) or
             ``tolerance=0.05`` for SISE, ``method="rise", masks=4000, seed=1`` for RISE (docs/methods.md).
@@ -197,6 +204,7 @@ class Explainer:
         """
         started = time.perf_counter()
         self._model.require_open()
+        wanted = Checks.of(checks)
         chosen = method_of(method, parameters)
         asked = self._ask(prepare(self.manifest, frame, color, levels), target)
         if not asked.questions:
@@ -204,6 +212,8 @@ class Explainer:
         chosen.require(self.manifest, asked.questions)
         call = chosen.call(self._model, progress, started)
         found = chosen.timed(self._model, asked.image, asked.questions, call)
+        if wanted is not None:
+            found = with_verdicts(self._model, asked, found, wanted)
         results = explanations(self._model, asked, chosen, found, call.elapsed(), self.notes)
         return results if asked.several else results[0]
 
@@ -234,6 +244,7 @@ class Explainer:
         levels: Range = None,
         errors: str = "raise",
         progress: Progress | None = None,
+        checks: bool | Checks = False,
         **parameters: Any,
     ) -> Iterator[Explanation | list[Explanation] | FrameError]:
         """Explain many pictures, in their order; masks of several pictures share batches.
@@ -246,7 +257,7 @@ class Explainer:
         ----------
         frames : iterable
             Pictures as for `explain`; they are taken one by one, so that a generator may be endless.
-        target, method, color, levels, parameters
+        target, method, color, levels, checks, parameters
             As for `explain`, for all of them.
         errors : str
             "raise" stops at a picture that cannot be read or explained; "return" gives its FrameError in its place.
@@ -275,56 +286,8 @@ class Explainer:
         check_levels(levels)
         prepared = ahead(lambda frame: prepare(self.manifest, frame, color, levels), frames)
         call = chosen.call(self._model, progress)
-        return self._explained(prepared, target, chosen, errors == "return", call)
-
-    def _explained(
-        self,
-        frames: Iterable[Prepared | FrameError],
-        target: Target | Sequence[Target],
-        method: Method,
-        keep_errors: bool,
-        call: Call,
-    ) -> Iterator[Explanation | list[Explanation] | FrameError]:
-        waiting: deque[Asked | FrameError] = deque()
-
-        def pictures() -> Iterator[Picture]:
-            for prepared in frames:
-                if isinstance(prepared, FrameError):
-                    waiting.append(prepared)
-                    continue
-                try:
-                    asked = self._ask(prepared, target)
-                except FrameError as error:
-                    waiting.append(error)
-                    continue
-                waiting.append(asked)
-                if asked.questions:
-                    method.require(self.manifest, asked.questions)
-                    yield asked.picture
-
-        def settled() -> Iterator[list[Explanation] | FrameError]:
-            """Yield leading results that need no run, to keep the order."""
-            while waiting:
-                first = waiting[0]
-                if isinstance(first, Asked) and first.questions:
-                    return
-                waiting.popleft()
-                if isinstance(first, FrameError) and not keep_errors:
-                    raise first
-                yield first if isinstance(first, FrameError) else []
-
-        for found in method.explain_many(self._model, pictures(), call):
-            yield from settled()
-            asked = waiting.popleft()
-            if isinstance(found, FrameError):
-                if not keep_errors:
-                    raise found
-                yield found
-                continue
-            assert isinstance(asked, Asked)
-            results = explanations(self._model, asked, method, found, None, self.notes)
-            yield results if asked.several else results[0]
-        yield from settled()
+        wanted = Wanted(lambda frame: self._ask(frame, target), chosen, Checks.of(checks), errors == "return")
+        return explained(self._model, prepared, wanted, call, self.notes)
 
     def _ask(self, prepared: Prepared, target: Target | Sequence[Target]) -> Asked:
         """Upload a picture, and find the questions about it that a target means."""

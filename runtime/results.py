@@ -100,6 +100,7 @@ def explanations(
             region=answer.question.region,
             default_method=method.default,
             estimate=found.estimate,
+            verdict=answer.verdict,
         )
         for k, answer in enumerate(found.answers)
     ]

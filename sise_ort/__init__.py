@@ -34,14 +34,17 @@ if TYPE_CHECKING:
     from sise_ort.bundle import Manifest
     from sise_ort.explanation import Explanation
     from sise_ort.heatmap_files import read_heatmap
+    from sise_ort.runtime.checking import Checks
     from sise_ort.runtime.explainer import Explainer
     from sise_ort.runtime.limits import Limits
     from sise_ort.targets import Detection, LikenessTo, RatherThan, Region, Value
+    from sise_ort.verdicts import Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BundleError",
+    "Checks",
     "ClosedError",
     "DatasetError",
     "Detection",
@@ -64,6 +67,7 @@ __all__ = [
     "SourceError",
     "TargetError",
     "Value",
+    "Verdict",
     "__version__",
     "export",
     "load",
@@ -158,6 +162,14 @@ def __getattr__(name: str) -> Any:
         from sise_ort.runtime.explainer import Explainer
 
         return Explainer
+    if name == "Checks":
+        from sise_ort.runtime.checking import Checks
+
+        return Checks
+    if name == "Verdict":
+        from sise_ort.verdicts import Verdict
+
+        return Verdict
     if name == "Limits":
         from sise_ort.runtime.limits import Limits
 

@@ -26,6 +26,8 @@ DARK = 24
 """Gray value of the bar below a picture."""
 LETTERS = 300
 """Letters that a caption has at most."""
+BELOW = 3
+"""Lines below a caption at most."""
 
 
 def _translated(draw: Callable[P, T]) -> Callable[P, T]:
@@ -107,7 +109,7 @@ def _table() -> tuple[Picture, Picture]:
 
 
 @_translated
-def captioned(picture: Picture, caption: str) -> Picture:
+def captioned(picture: Picture, caption: str, below: str = "") -> Picture:
     """Put a dark bar with text below a picture.
 
     Parameters
@@ -118,6 +120,8 @@ def captioned(picture: Picture, caption: str) -> Picture:
     caption : str
         Its last part, behind `` · ``, is kept where the text is too long. Characters that cannot be drawn are shown as
         escapes.
+    below : str
+        A sentence under the caption in smaller letters, on up to three lines; "" for none.
 
     Returns
     -------
@@ -143,7 +147,28 @@ def captioned(picture: Picture, caption: str) -> Picture:
     bar = np.full((round(size * 2.0), width, 3), DARK, np.uint8)
     margin = size // 2
     _text(bar, _fitting(printable(caption), width - 2 * margin, size), (margin, round(size * 1.36)), size)
-    return np.vstack([picture, bar])
+    return np.vstack([picture, bar, *_lines(printable(below), width, margin, max(12, round(size * 0.75)))])
+
+
+def _lines(text: str, width: int, margin: int, size: int) -> list[Picture]:
+    """Bars with the words of a text, three at most; what does not fit ends in an ellipsis."""
+    lines, left = [""], text[: 3 * LETTERS].split()
+    while left:
+        longer = f"{lines[-1]} {left[0]}".strip()
+        if lines[-1] and _text_width(longer, size) > width - 2 * margin:
+            if len(lines) == BELOW:
+                lines[-1] = f"{lines[-1]} …"
+                break
+            lines.append("")
+            continue
+        lines[-1] = longer
+        left.pop(0)
+    bars = []
+    for line in lines if text else []:
+        bar = np.full((round(size * 1.6), width, 3), DARK, np.uint8)
+        _text(bar, _fitting(line, width - 2 * margin, size), (margin, round(size * 1.1)), size)
+        bars.append(bar)
+    return bars
 
 
 def _fitting(caption: str, room: int, size: int) -> str:

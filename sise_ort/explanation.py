@@ -19,6 +19,7 @@ from sise_ort.estimate import Estimate
 from sise_ort.fitting import Placement, place_back
 from sise_ort.outputs import OutputFolder
 from sise_ort.saving import check_formats, files_of
+from sise_ort.verdicts import Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,8 @@ class Explanation:
         Whether the method is the default one; captions and file names then leave it out.
     estimate : Estimate or None
         How long it was said to take, where that was known before it was done.
+    verdict : Verdict or None
+        Whether the map is to be trusted, and why, where that was checked (``explain(…, checks=True)``).
     """
 
     heatmap: NDArray[np.float32]
@@ -116,6 +119,7 @@ class Explanation:
     region: NDArray[np.float32] | None = field(default=None, repr=False)
     default_method: bool = False
     estimate: Estimate | None = None
+    verdict: Verdict | None = None
 
     @cached_property
     def frame_heatmap(self) -> NDArray[np.float32]:
@@ -184,6 +188,7 @@ class Explanation:
             "parameters": dict(self.parameters),
             "facts": dict(self.facts),
             "notes": list(self.notes),
+            "verdict": None if self.verdict is None else self.verdict.record(),
             "frame_size": list(self.placement.frame_size),
             "levels": None if self.levels is None else list(self.levels),
             "network_size": list(self.heatmap.shape),

@@ -86,7 +86,8 @@ def files_of(explanation: Explanation, formats: tuple[str, ...]) -> dict[str, by
 
     files: dict[str, bytes | memoryview] = {}
     if {"overlay", "png", "jpeg"} & set(formats):
-        picture = captioned(explanation.overlay(), explanation.caption)
+        verdict = explanation.verdict.words if explanation.verdict is not None else ""
+        picture = captioned(explanation.overlay(), explanation.caption, verdict)
         height, width = explanation.placement.frame_size
         large = height * width > LARGEST_PNG and max(picture.shape) <= LONGEST_JPEG
         if "png" in formats or ("overlay" in formats and not large):

@@ -17,7 +17,7 @@ from sise_ort.bundle import Manifest
 from sise_ort.exporter import export_bundle, options
 
 CLASSES: list[type] = [Manifest, *(o for n in sise_ort.__all__ if inspect.isclass(o := getattr(sise_ort, n)))]
-OPTIONS = [options.Input, options.Outputs, options.Blocks, options.Lowered]
+OPTIONS = [*options.GROUPS.values()]
 CLASSES += OPTIONS
 FUNCTIONS: list[Callable[..., Any]] = [sise_ort.load, sise_ort.export, export_bundle]
 METHODS = [

@@ -20,10 +20,11 @@ from sise_ort.explanation import Explanation
 from sise_ort.frame import read
 from sise_ort.heatmap_files import heatmap_file
 from sise_ort.levels import Range, check_levels
-from sise_ort.line.evidence.record import Explained, Picture, Verdict, sha256
+from sise_ort.line.evidence.record import Explained, Picture, sha256
 from sise_ort.line.evidence.store import File
 from sise_ort.line.regions import RegionSettings, hot_regions, zone_shares
 from sise_ort.saving import files_of
+from sise_ort.verdicts import Verdict
 
 BEGINNINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp", b"RIFF": ".webp",
@@ -47,7 +48,7 @@ def explained(
     number : int
         Its number among those of the part, from 1.
     verdict : Verdict, optional
-        Whether the map is to be trusted.
+        Whether the map is to be trusted; None takes the explanation's own.
     regions : RegionSettings, optional
         What counts as a hot region.
     overlay : bool
@@ -83,7 +84,7 @@ def explained(
         heatmap_size=(explanation.heatmap.shape[0], explanation.heatmap.shape[1]),
         regions=hot_regions(whole, wanted),
         zones=zone_shares(whole, wanted),
-        verdict=verdict or Verdict(),
+        verdict=verdict or explanation.verdict or Verdict(),
     )
     packed = heatmap_file(explanation.heatmap, explanation.placement, explanation.visualization_maps)
     files = [File(f"map-{number}", packed, ".npz")]

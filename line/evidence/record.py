@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sise_ort.errors import ParameterError
+from sise_ort.verdicts import Verdict
 
 FORMAT = "sise-ort part"
 FORMAT_VERSION = 1
@@ -23,11 +24,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 if TYPE_CHECKING:  # whoever builds a struct has plain strings; what is read from a database is checked
     Decision = str
     Outcome = str
-    Trust = str
 else:
     Decision = Literal["accepted", "rejected", "unclassified", "failed"]
     Outcome = Literal["", "in time", "late", "dropped", "failed"]
-    Trust = Literal["", "sound", "weak", "none"]
 
 
 class StoredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,24 +114,6 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     area: int
     box_mm: tuple[float, float, float, float] | None = None
     area_mm2: float | None = None
-
-
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether a map is to be trusted.
-
-    Attributes
-    ----------
-    trust : str
-        "sound", "weak" or "none"; empty where it was not asked.
-    reason : str
-        Why, in a sentence.
-    checks : mapping of str to float
-        The numbers behind it, by name; null where a check could not be made.
-    """
-
-    trust: Trust = ""
-    reason: str = ""
-    checks: Mapping[str, float | None] = {}
 
 
 class Explained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

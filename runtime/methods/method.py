@@ -16,6 +16,7 @@ from sise_ort.estimate import Estimate
 from sise_ort.readouts import Answers, Question
 from sise_ort.runtime.methods.call import Call, Forecast, Progress
 from sise_ort.runtime.methods.checks import option_of
+from sise_ort.verdicts import Verdict
 
 if TYPE_CHECKING:
     from sise_ort.runtime.model import BundleModel
@@ -76,6 +77,8 @@ class Attribution:
         In [0, 1], of methods that make them.
     mask_counts : tuple of int
         Masks scored for the question, per block; empty for methods without masks.
+    verdict : Verdict or None
+        Whether the map is to be trusted, where that was checked.
     """
 
     question: Question
@@ -84,6 +87,7 @@ class Attribution:
     facts: Mapping[str, Any] = field(default_factory=dict)
     visualization_maps: NDArray[np.float32] | None = None
     mask_counts: tuple[int, ...] = ()
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sise_ort.bundle.format import (
     Layer,
     Manifest,
     Preprocessing,
+    Randomisation,
     bundle_digest,
     json_schema,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Layer",
     "Manifest",
     "Preprocessing",
+    "Randomisation",
     "Shape",
     "Signature",
     "bundle_digest",

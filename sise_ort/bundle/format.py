@@ -145,6 +145,37 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: Length
 
 
+class Randomisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How heat maps lose their likeness as weights are shuffled, from the last layers to the first (`export --check`).
+
+    Attributes
+    ----------
+    groups : tuple of str
+        Groups of layers in the order in which they were shuffled; each stays so while the next ones are.
+    correlations : tuple of float
+        Mean correlation of the maps with the model's own, after each group.
+    pictures : int
+        Number of pictures that were explained.
+    source : str
+        Name of their folder.
+    method : str
+        The method of explanation.
+    most : float
+        Largest last correlation that was allowed.
+    """
+
+    groups: Annotated[tuple[str, ...], Meta(min_length=1)]
+    correlations: Annotated[tuple[Annotated[float, Meta(ge=-1, le=1)], ...], Meta(min_length=1)]
+    pictures: Annotated[int, Meta(ge=1)]
+    source: str
+    method: str
+    most: float
+
+    def __post_init__(self) -> None:
+        if len(self.groups) != len(self.correlations):
+            raise ValueError(f"{len(self.correlations)} correlations for {len(self.groups)} groups of layers")
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The contract of a bundle: everything that the runtime must know about its graphs.
 
@@ -174,6 +205,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Where the model came from and what exported it; free in form.
     files : mapping of str to str
         SHA-256 of every file of the bundle but the manifest, by name.
+    randomisation : Randomisation or unset
+        What `export --check` found; absent where it was not asked.
     """
 
     format: Literal["sise-ort bundle"] = "sise-ort bundle"
@@ -189,6 +222,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     precision: Precision
     origin: Mapping[str, Any]
     files: Mapping[str, Digest]
+    randomisation: Randomisation | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         channels = self.input.channels

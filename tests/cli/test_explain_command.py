@@ -112,3 +112,22 @@ def test_an_output_folder_that_cannot_be_is_refused_at_once(
     make(tmp_path / "out")
     done = explain(tiny_bundle, png(tmp_path / "a.png", frame), "-o", tmp_path / "out")
     assert done.exit_code == 1 and done.stderr.count("cannot write into") == 1 and done.stdout == ""
+
+
+def test_checks_are_said_recorded_and_drawn(tiny_bundle: Path, frame: Any, tmp_path: Path) -> None:
+    picture = png(tmp_path / "a.png", frame)
+    mask = png(tmp_path / "mask.png", np.full(frame.shape[:2], 255, np.uint8))
+    plain = explain(tiny_bundle, picture, "-o", tmp_path / "plain")
+    done = explain(tiny_bundle, picture, "-o", tmp_path / "out", "--checks", "--part-mask", mask)
+    assert done.exit_code == 0, done.output
+    verdict = json.loads(done.stdout)["verdict"]
+    assert verdict["trust"] in ("sound", "weak", "none") and verdict["checks"]["off_part"] == 0
+    assert f"{verdict['trust']}: {verdict['reason']}" in done.stderr
+    assert json.loads(plain.stdout)["verdict"] is None
+    heights = [cv2.imread(str(tmp_path / folder / "a.png")).shape[0] for folder in ("plain", "out")]
+    assert heights[1] > heights[0]  # a bar for the verdict
+    alone = explain(tiny_bundle, picture, "-o", tmp_path / "no", "--part-mask", mask)
+    assert alone.exit_code == 2 and "--part-mask needs --checks" in alone.output
+    small = png(tmp_path / "small.png", np.full((3, 4), 255, np.uint8))
+    unfit = explain(tiny_bundle, picture, "-o", tmp_path / "no", "--checks", "--part-mask", small)
+    assert unfit.exit_code == 1 and "--part-mask is 3 × 4" in unfit.stderr

@@ -1,0 +1,284 @@
+"""How well the checks of docs/trust.md tell maps that miss the object from maps that hit it.
+
+    nice -n 10 python benchmarks/verdicts.py ../shared/data --work verdicts
+    python benchmarks/verdicts.py ../shared/data --work verdicts --write      # the tables of docs/trust.md
+
+A map hits where its highest pixel lies in the truth: a box of the picture's class (pictures whose boxes take less than half),
+or the drawn defect of a steel strip. Explained is the class that is there. Maps are SISE's within 32 passes, Grad-CAM's, and,
+as misses of usual looks, SISE's map of the next picture put on this one. Every second picture is held out: limits are chosen on
+the others. Can be stopped and started again: numbers lie in WORK/NETWORK.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pages import replace_part
+from paper_table import NETWORKS, processor
+from rows import Rows
+
+import sise_ort
+from sise_ort.fitting import place_back
+from sise_ort.frame import read_frame
+from sise_ort.metrics import correlation, energy_pointing_game
+from sise_ort.runtime.checking import WITHOUT_PASSES, hidden_and_kept, runner_up
+from sise_ort.runtime.evaluation import Plan
+from sise_ort.runtime.evaluation.plan import variants
+from sise_ort.runtime.evaluation.samples import select
+from sise_ort.runtime.evaluation.summary import markdown_table
+from sise_ort.runtime.methods.call import Call
+from sise_ort.runtime.methods.method import Attribution
+from sise_ort.runtime.methods.scoring import require_finite_answers
+from sise_ort.verdicts import CHECKS, border_share, hot_share, verdict_of
+
+ROOT = Path(__file__).resolve().parents[1]
+STRIPS = "steel_strips"
+TITLES = {
+    **{name: NETWORKS[name].title for name in ("squeezenet1_1", "mobilenet_v2")},
+    STRIPS: "The demo's network, drawn strips",
+}
+PASSES = 32
+METHODS: dict[str, dict[str, Any]] = {"sise": {"passes": PASSES}, "gradcam": {"method": "gradcam"}}
+FOREIGN = "of the next picture"
+MAPS = {"sise": f"SISE, {PASSES} passes", "gradcam": "Grad-CAM", FOREIGN: "SISE's map of the next picture"}
+NUMBERS = (
+    "drop",
+    "keep",
+    "soft drop",
+    "soft keep",
+    "contrast",
+    "contrast of two",
+    "agreement",
+    "hot",
+    "border",
+)
+COLUMNS = ("sample", "variant", "hit", "ebpg", "share", "confidence", *NUMBERS)
+GOOD_IS_LESS = ("contrast", "contrast of two", "hot", "border")
+"""Checks of which a sound map should have little."""
+PROVED = {
+    "drop": "drop",
+    "keep": "keep",
+    "contrast": "contrast",
+    "agreement": "agreement",
+    "hot": "hot",
+    "border": "border",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture, its class, and where the object is, at the picture's own size."""
+
+    name: str
+    frame: Any
+    label: int
+    truth: NDArray[np.bool_]
+
+
+def photographs(name: str, explainer: sise_ort.Explainer, arguments: Any) -> Iterator[Item]:
+    """Pictures of ImageNet with boxes, in an order of chance."""
+    dataset = NETWORKS[name].pictures(arguments.data, arguments.work)
+    plan = Plan(str(arguments.work / f"{name}.sise"), variants(("sise",)), provider="cpu")
+    every = select(explainer, plan, dataset, None, 0).samples
+    for i in np.random.default_rng(0).permutation(len(every))[: arguments.limit]:
+        frame, sample = read_frame(every[i].picture), every[i]
+        assert isinstance(sample.label, int)
+        yield Item(sample.name, frame, sample.label, sample.truth(*frame.shape[:2]))
+
+
+def strips(explainer: sise_ort.Explainer, arguments: Any) -> Iterator[Item]:
+    """Strips with one or two defects that the demo's generator draws; each defect is an item."""
+    sys.path.insert(0, str(ROOT / "examples" / "steel"))
+    from strips import CLASSES, draw_strip
+
+    rng = np.random.default_rng(7)
+    for number in range(arguments.limit):
+        kinds = [str(kind) for kind in rng.choice(CLASSES, size=1 + number % 2, replace=False)]
+        strip, masks = draw_strip(kinds, rng)
+        for kind, mask in zip(kinds, masks, strict=True):
+            label = explainer.manifest.labels.index(kind)
+            yield Item(f"{number}-{kind}", strip[:, :, None], label, mask)
+
+
+def opened(name: str, arguments: Any) -> sise_ort.Explainer:
+    bundle = arguments.work / f"{name}.sise"
+    if not bundle.exists() and name == STRIPS:
+        from sise_ort.cli.demo import MEAN, STD, STEEL
+
+        sise_ort.export(STEEL / "steel.onnx", bundle, mean=MEAN, std=STD, labels=STEEL / "labels.txt")
+    elif not bundle.exists():
+        NETWORKS[name].export(arguments.data, bundle, None)
+    return sise_ort.load(bundle, provider="cpu", threads=arguments.threads)
+
+
+def run(name: str, arguments: Any) -> None:
+    """Measure what has no rows yet."""
+    explainer = opened(name, arguments)
+    items = list(strips(explainer, arguments) if name == STRIPS else photographs(name, explainer, arguments))
+    with Rows(arguments.work / f"{name}.csv", COLUMNS) as rows:
+        done = {row["sample"] for row in rows.all}
+        for number, item in enumerate(items):
+            if item.name not in done:
+                rows.append(measured(explainer, item, items[(number + 1) % len(items)]))
+                print(f"{name}: {number + 1} of {len(items)}", flush=True)
+
+
+def measured(explainer: sise_ort.Explainer, item: Item, other: Item) -> list[dict[str, Any]]:
+    """A row for each map of a picture."""
+    found: dict[str, Any] = {
+        name: explainer.explain(item.frame, item.label, **given) for name, given in METHODS.items()
+    }
+    found[FOREIGN] = explainer.explain(other.frame, other.label, **METHODS["sise"])
+    model, placement = explainer.model, found["sise"].placement
+    question, image = explainer.ask(item.frame, item.label)
+    rival = runner_up(explainer.manifest, question, found["sise"].scores)
+    assert rival is not None
+    both = WITHOUT_PASSES.explain(model, image, [question, rival], Call()).answers
+    own, others = both[0].heatmap, both[1].heatmap
+    confidence, rows = found["sise"].confidence, []
+    for name, result in found.items():
+        heat = result.heatmap
+        if not heat.any():
+            continue
+        agreement = result.facts.get("agreement")
+        whole = place_back(heat, placement)
+        rows.append(
+            {
+                "sample": item.name,
+                "variant": name,
+                "hit": float(item.truth[whole == whole.max()].mean()),
+                "ebpg": energy_pointing_game(whole, item.truth),
+                "share": float(item.truth.mean()),
+                "confidence": confidence,
+                **{k: math.nan if v is None else v for k, v in hidden_and_kept(model, image, Attribution(question, heat), confidence).items()},
+                **softly(explainer, image, question, heat, confidence),
+                "contrast": correlation(heat, others),
+                "contrast of two": correlation(own, others),
+                "agreement": math.nan if agreement is None else agreement,
+                "hot": hot_share(heat),
+                "border": border_share(heat),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def softly(explainer: Any, image: Any, question: Any, heat: Any, confidence: float) -> dict[str, float]:
+    """Drop and keep with the map itself as mask."""
+    answers = explainer.model.answers([question], np.stack([1 - heat, heat])[:, None], image)
+    require_finite_answers(answers.psi)
+    hidden, kept = np.clip(answers.psi[0] / max(confidence, 1e-9), 0, 2)
+    return {"soft drop": 1 - float(hidden), "soft keep": float(kept)}
+
+
+def area(values: Sequence[float], hits: Sequence[bool]) -> float:
+    """Chance that a hit has the higher value of a hit and a miss; half where they are equal (area under the ROC curve)."""
+    v, h = np.asarray(values, float), np.asarray(hits, bool)
+    v, h = v[np.isfinite(v)], h[np.isfinite(v)]
+    if h.all() or not h.any():
+        return math.nan
+    return float((np.sign(v[h][:, None] - v[~h][None]) / 2 + 0.5).mean())
+
+
+def signed(name: str, values: Any) -> Any:
+    return [-v for v in values] if name in GOOD_IS_LESS else values
+
+
+def hit(row: dict[str, Any]) -> bool:
+    return bool(row["hit"] >= 0.5)
+
+
+def groups(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """To choose on, and held out: pictures in turn."""
+    names = list(dict.fromkeys(row["sample"] for row in rows))
+    chosen = set(names[::2])
+    return {
+        "to choose on": [r for r in rows if r["sample"] in chosen],
+        "held out": [r for r in rows if r["sample"] not in chosen],
+    }
+
+
+def areas(rows: Sequence[dict[str, Any]]) -> str:
+    """The table of areas: a row for each check, a column for each map and group of pictures."""
+    parts = groups(rows)
+    sets = {
+        "own maps": ("sise", "gradcam"),
+        "with maps of the next picture": ("sise", "gradcam", FOREIGN),
+    }
+    head, lines = ["check"], [[name] for name in (*NUMBERS, "confidence")]
+    for words, among in sets.items():
+        for group, every in parts.items():
+            own = [r for r in every if r["variant"] in among]
+            hits = [hit(r) for r in own]
+            head.append(f"{words}, {group} ({sum(hits)} hit, {len(hits) - sum(hits)} miss)")
+            for line in lines:
+                value = area(signed(line[0], [r[line[0]] for r in own]), hits)
+                line.append("–" if math.isnan(value) else f"{value:.2f}")
+    return markdown_table(head, lines)
+
+
+def verdicts(rows: Sequence[dict[str, Any]]) -> str:
+    """How often maps of each verdict hit, on pictures held out."""
+    held, lines = groups(rows)["held out"], []
+    for variant, words in MAPS.items():
+        own = [r for r in held if r["variant"] == variant]
+        line = [words, str(len(own))]
+        for trust in ("sound", "weak", "none"):
+            some = [
+                r
+                for r in own
+                if verdict_of({k: None if math.isnan(r[k]) else r[k] for k in PROVED}).trust == trust
+            ]
+            line.append(f"{sum(map(hit, some))} of {len(some)}" if some else "–")
+        lines.append(line)
+    return markdown_table(["maps", "n", "sound: hit", "weak: hit", "none: hit"], lines)
+
+
+def write(arguments: Any) -> None:
+    """The tables of docs/trust.md."""
+    limits = {n: [c.least, c.most] for n, c in CHECKS.items() if c.least is not None or c.most is not None}
+    parts = [
+        f"Areas under the curve; limits {json.dumps(limits)}; {os.cpu_count()} cores of an x86-64 machine ({processor()}), onnxruntime "
+        f"{onnxruntime.__version__}, {date.today()}."
+    ]
+    for name, title in TITLES.items():
+        path = arguments.work / f"{name}.csv"
+        if path.exists():
+            rows = Rows(path, COLUMNS, write=False).all
+            parts += [f"### {title}", areas(rows), verdicts(rows)]
+    print(replace_part("trust.md", "verdicts", parts) if arguments.write else "\n\n".join(parts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="folder for bundles and rows")
+    parser.add_argument("--network", action="append", choices=list(TITLES))
+    parser.add_argument("--limit", type=int, default=200, help="pictures at most")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="run nothing, write the tables of docs/trust.md")
+    parser.add_argument("--show", action="store_true", help="run nothing, print the tables")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.write or arguments.show:
+        write(arguments)
+        return
+    for name in arguments.network or list(TITLES):
+        run(name, arguments)
+
+
+if __name__ == "__main__":
+    main()
