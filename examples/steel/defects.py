@@ -52,7 +52,9 @@ def _spot(x: float, y: float, a: float, b: float) -> Field:
 def _moved(field: Field, right: int, down: int) -> Field:
     """A field moved by some pixels; its border is repeated."""
     return np.asarray(
-        cv2.warpAffine(field, np.float32([[1, 0, right], [0, 1, down]]), (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+        cv2.warpAffine(
+            field, np.float32([[1, 0, right], [0, 1, down]]), (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE
+        )
     )
 
 
@@ -90,11 +92,27 @@ def dashes(rng: np.random.Generator, place: Place) -> Defect:
         for _ in range(rng.integers(1, 4)):
             length, wide = rng.uniform(16, 80), rng.uniform(1.5, 5)
             t = np.linspace(0, 1, 12)
-            points = np.stack([x + rng.normal(0, 1.5) * np.sin(np.pi * t) + rng.normal(0, 3) * t, y + length * t], 1)
+            points = np.stack(
+                [x + rng.normal(0, 1.5) * np.sin(np.pi * t) + rng.normal(0, 3) * t, y + length * t], 1
+            )
             for k in range(11):
                 size = max(1, round(wide * np.sin(np.pi * (k + 0.7) / 11.4)))
-                cv2.line(dark, *(tuple(int(16 * v) for v in points[j]) for j in (k, k + 1)), 1.0, size, cv2.LINE_AA, 4)
-                cv2.line(mask, *(tuple(int(16 * v) for v in points[j]) for j in (k, k + 1)), 1, size + 3, cv2.LINE_8, 4)
+                cv2.line(
+                    dark,
+                    *(tuple(int(16 * v) for v in points[j]) for j in (k, k + 1)),
+                    1.0,
+                    size,
+                    cv2.LINE_AA,
+                    4,
+                )
+                cv2.line(
+                    mask,
+                    *(tuple(int(16 * v) for v in points[j]) for j in (k, k + 1)),
+                    1,
+                    size + 3,
+                    cv2.LINE_8,
+                    4,
+                )
             x, y = x + rng.normal(0, 10), y + rng.uniform(0.6, 1.6) * length
     dark = cv2.GaussianBlur(dark, (0, 0), 0.7) * np.clip(0.75 + 0.4 * smooth_noise(rng, 1.5, 3), 0, 1.2)
     side = np.maximum(0, _moved(dark, int(rng.choice([-2, 2])), 0) - dark)
@@ -123,7 +141,9 @@ def _lines(rng: np.random.Generator, place: Place) -> Defect:
     dark_side = rng.random() < 0.75
     side = np.maximum(0, _moved(dark, 2, 0) - dark)
     if dark_side:
-        return Defect(1 - rng.uniform(0.3, 0.75) * dark, rng.uniform(0, 0.5) * side, (mask > 0) & (broken > 0.15))
+        return Defect(
+            1 - rng.uniform(0.3, 0.75) * dark, rng.uniform(0, 0.5) * side, (mask > 0) & (broken > 0.15)
+        )
     return Defect(1 - 0.3 * side, rng.uniform(0.3, 1.2) * dark, (mask > 0) & (broken > 0.15))
 
 
@@ -150,7 +170,9 @@ def _rubbed(rng: np.random.Generator, place: Place) -> Defect:
     window = _blank()
     for _ in range(rng.integers(2, 7)):
         a, b = rng.uniform(10, 50), rng.uniform(8, 40)
-        radius = _spot(_column(rng, place, a), rng.uniform(10, HEIGHT - 10), a, b) + 0.6 * smooth_noise(rng, 8, 8)
+        radius = _spot(_column(rng, place, a), rng.uniform(10, HEIGHT - 10), a, b) + 0.6 * smooth_noise(
+            rng, 8, 8
+        )
         window = np.maximum(window, soft_step(-radius, -1, 0.6))
     texture = smooth_noise(rng, 1.5, rng.uniform(1.5, 6))
     shining = smooth_noise(rng, 2.2, 1.2)
@@ -169,13 +191,23 @@ def scabs(rng: np.random.Generator, place: Place) -> Defect:
     folds = np.asarray(folds if rng.random() < 0.5 else 1 - 1.6 * np.abs(folds), np.float32)
     swell = cv2.GaussianBlur(inside, (0, 0), rng.uniform(3, 9))
     turn = rng.uniform(0, 2 * np.pi)
-    slope = sum(_slope(part, turn) * weight for part, weight in ((folds, 1.0), (swell, rng.uniform(0.5, 1.5))))
+    slope = sum(
+        _slope(part, turn) * weight for part, weight in ((folds, 1.0), (swell, rng.uniform(0.5, 1.5)))
+    )
     slope = np.asarray(slope * inside * rng.uniform(0.5, 1.3), np.float32)
-    rim = np.maximum(0, cv2.GaussianBlur(inside, (0, 0), 3) - inside) + np.maximum(0, inside - cv2.GaussianBlur(inside, (0, 0), 2))
+    rim = np.maximum(0, cv2.GaussianBlur(inside, (0, 0), 3) - inside) + np.maximum(
+        0, inside - cv2.GaussianBlur(inside, (0, 0), 2)
+    )
     shadow = np.maximum(0, _moved(cv2.GaussianBlur(inside, (0, 0), 4), 0, 5) - inside)
     grain = 0.1 * smooth_noise(rng, 1.2, 1.2) * inside
-    factor = np.exp(np.clip(0.4 * slope, -1.6, 0.7) + grain - 0.5 * rim - rng.uniform(0.3, 1) * shadow + rng.uniform(-0.4, 0.1) * inside)
-    glints = np.clip(slope - 1.6, 0, 2) * rng.uniform(0, 0.6)
+    factor = np.exp(
+        np.clip(0.32 * slope, -1.3, 0.55)
+        + grain
+        - 0.5 * rim
+        - rng.uniform(0.3, 1) * shadow
+        + rng.uniform(-0.6, 0.0) * inside
+    )
+    glints = np.clip(slope - 2, 0, 1.5) * rng.uniform(0, 0.5)
     return Defect(np.asarray(factor, np.float32), np.asarray(glints, np.float32), inside > 0.5)
 
 

@@ -25,13 +25,21 @@ def smooth_noise(rng: np.random.Generator, sigma_x: float, sigma_y: float) -> Fi
     rows, columns = (-(-length // step) + 8 for length, step in zip((HEIGHT, WIDTH), steps, strict=True))
     small = rng.standard_normal((rows, columns), np.float32)
     small = _blurred(small, sigma_x / steps[1], sigma_y / steps[0])[4:-4, 4:-4]
-    field = small if small.shape == (HEIGHT, WIDTH) else cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    field = (
+        small
+        if small.shape == (HEIGHT, WIDTH)
+        else cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    )
     return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), np.float32)
 
 
 def _blurred(field: Field, sigma_x: float, sigma_y: float) -> Field:
     def kernel(sigma: float) -> Field:
-        return cv2.getGaussianKernel(2 * int(3 * sigma + 0.5) + 1, sigma, cv2.CV_32F) if sigma else np.ones((1, 1), np.float32)
+        return (
+            cv2.getGaussianKernel(2 * int(3 * sigma + 0.5) + 1, sigma, cv2.CV_32F)
+            if sigma
+            else np.ones((1, 1), np.float32)
+        )
 
     return np.asarray(cv2.sepFilter2D(field, -1, kernel(sigma_x), kernel(sigma_y)))
 

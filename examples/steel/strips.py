@@ -18,9 +18,7 @@ CLASSES = tuple(DRAW)
 __all__ = ["CLASSES", "HEIGHT", "WIDTH", "draw_strip"]
 
 
-def draw_strip(
-    kinds: Sequence[str], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def draw_strip(kinds: Sequence[str], rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draw one strip.
 
     Parameters
