@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sise_ort.cli.cluster import explain_with_ray, ray_options, wants_ray
 from sise_ort.cli.options import (
     LONGEST_DEADLINE_MS,
     Formats,
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
 @precision_option
 @untrusted_option
 @batch_size_option
+@ray_options
 @click.option("--json", "as_json", is_flag=True, help="Print the record of each result as one line of JSON.")
 def command(
     bundle: str,
@@ -123,6 +125,7 @@ def command(
     precision: str,
     untrusted: bool,
     batch_size: int | None,
+    cluster: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     """Explain a network's decisions on pictures with heat maps.
@@ -144,6 +147,7 @@ def command(
     sise-ort explain strips.sise strip.png --target crack --rather-than scratch
     sise-ort explain parts.sise part.png --target patch --region 40,0,200,90
     sise-ort explain detector.sise street.jpg --list
+    sise-ort explain strips.sise strips/ -o maps --ray local --passes 64
     """
     import sise_ort
     from sise_ort.cli.console import say
@@ -153,13 +157,15 @@ def command(
     if part_mask is not None and not checks:
         raise click.UsageError("--part-mask needs --checks")
     target = target_of(asked)
-    given = {
-        "mu": mu,
-        "passes": passes,
-        "deadline": None if deadline_ms is None else deadline_ms / 1000,
-        "tolerance": tolerance,
-    }
+    deadline = None if deadline_ms is None else deadline_ms / 1000
+    given = {"mu": mu, "passes": passes, "deadline": deadline, "tolerance": tolerance}
     parameters = method_parameters(method, settings, given)
+    if wants_ray(cluster, as_list=as_list):
+        workers = {**cluster, "provider": provider, "batch_size": batch_size, "precision": precision}
+        wishes = {"method": method, "formats": formats or (), "levels": levels, **parameters}
+        workers["trusted"] = not untrusted
+        explain_with_ray(bundle, pictures, folder, target, workers, wishes, as_json=as_json)
+        return
     explainer = sise_ort.load(bundle, provider, batch_size, trusted=not untrusted, precision=precision)
     for note in explainer.notes:
         say(f"note: {note}")

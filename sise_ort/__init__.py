@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from sise_ort.bundle import Manifest
     from sise_ort.explanation import Explanation
     from sise_ort.heatmap_files import read_heatmap
+    from sise_ort.line.cluster.dataset import Summary
+    from sise_ort.line.cluster.workers import Workers
     from sise_ort.runtime.checking import Checks
     from sise_ort.runtime.explainer import Explainer
     from sise_ort.runtime.limits import Limits
+    from sise_ort.runtime.methods.method import Method
     from sise_ort.targets import Detection, LikenessTo, RatherThan, Region, Value
     from sise_ort.verdicts import Verdict
 
@@ -68,7 +71,9 @@ __all__ = [
     "TargetError",
     "Value",
     "Verdict",
+    "Workers",
     "__version__",
+    "explain_dataset",
     "export",
     "load",
     "read_heatmap",
@@ -127,6 +132,78 @@ def load(
     return Explainer(bundle, provider, batch_size, threads, provider_options, limits, trusted, precision)
 
 
+def explain_dataset(
+    bundle: str | Path,
+    pictures: Any,
+    out: str | Path,
+    target: Any = None,
+    *,
+    method: str | Method = "sise",
+    formats: Sequence[str] = (),
+    workers: Workers | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **asked: Any,
+) -> Summary:
+    """Explain many pictures by several processes, on this machine or on a cluster of Ray; needs the extra `ray`.
+
+    Results go to OUT/results as Parquet files, a row for each picture and question: ``path``, ``number`` (of the question),
+    ``target``, ``label``, ``confidence``, ``score``, ``scores``, ``map`` (for `read_heatmap`), ``seconds``, ``files`` and
+    ``record`` (JSON). Pictures that cannot be explained are listed in OUT/failures. A call with the same arguments goes on
+    where an earlier one was stopped, and tries again what failed (docs/scale.md).
+
+    Parameters
+    ----------
+    bundle : str or Path
+        Folder that `export` wrote; each machine must find it under the same path.
+    pictures : str, Path, or iterable of these
+        Picture files, folders, addresses that fsspec opens such as ``s3://bucket/strips``, or Parquet files with a column of
+        pictures' bytes or one named ``path`` with addresses.
+    out : str or Path
+        Folder or address to write to; each machine must find it under the same path.
+    target : None, int, str, object or sequence of these
+        As for `Explainer.explain`.
+    method : str or Method
+        As for `Explainer.explain`.
+    formats : sequence of str
+        Files to write for each result beside the Parquet, by the names of `sise_ort.saving.FORMATS`; none at first.
+    workers : Workers or None
+        How many processes, and where: None starts Ray on this machine.
+    progress : callable or None
+        Called with (pictures done, pictures in all).
+    **asked
+        ``levels``, ``color``, and the method's parameters, as for `Explainer.explain_many`.
+
+    Returns
+    -------
+    Summary
+        Where the results are, and how many pictures were explained, failed, and had results already.
+
+    Raises
+    ------
+    SiseError
+        Of its kinds: MissingDependencyError, BundleError, ParameterError, TargetError, OutputError (the folder holds results
+        of another bundle or question), ProviderError.
+
+    Examples
+    --------
+    >>> workers = sise_ort.Workers("auto", count=8)
+    >>> sise_ort.explain_dataset("strips.sise", "s3://plant/strips", "s3://plant/maps", passes=64, workers=workers)
+    """
+    from sise_ort.line.cluster import dataset
+
+    return dataset.explain_dataset(
+        bundle,
+        pictures,
+        out,
+        target,
+        method=method,
+        formats=formats,
+        workers=workers,
+        progress=progress,
+        **asked,
+    )
+
+
 def export(source: Any, bundle: str | Path | None = None, **options: Any) -> Manifest:
     """Turn a CNN into a bundle; needs the extra `export`, and `torch` for models from PyTorch.
 
@@ -182,6 +259,10 @@ def __getattr__(name: str) -> Any:
         from sise_ort.heatmap_files import read_heatmap
 
         return read_heatmap
+    if name == "Workers":
+        from sise_ort.line.cluster.workers import Workers
+
+        return Workers
     if name in ("Detection", "LikenessTo", "RatherThan", "Region", "Value"):
         from sise_ort import targets
 

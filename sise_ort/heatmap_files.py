@@ -53,14 +53,14 @@ def heatmap_file(
 
 
 def read_heatmap(
-    path: str | Path, *, block: int | None = None, network_size: bool = False
+    path: str | Path | bytes, *, block: int | None = None, network_size: bool = False
 ) -> NDArray[np.float32]:
     """Read a heat map that `Explanation.save` or `sise-ort explain` wrote as an .npz file.
 
     Parameters
     ----------
-    path : str or Path
-        ``NAME.npz``.
+    path : str, Path or bytes
+        ``NAME.npz``; or the file's content, as the column ``map`` of `sise_ort.explain_dataset` has it.
     block : int, optional
         Number of a block, from 1, shallow to deep: read its map instead. The file has them where a result of
         SISE was saved with the format "maps".
@@ -80,11 +80,14 @@ def read_heatmap(
     ParameterError
         The file has no such block.
     """
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, (str, os.PathLike, bytes)):
         raise ParameterError(f"a heat map is read from a path; this is {shown(path)}")
+    source: Any = path
+    if isinstance(path, bytes):
+        source, path = BytesIO(path), f"of {len(path)} bytes"
     wanted = "heatmap" if block is None else "maps"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             names = ("frame_size", "frame", "network", wanted)
             found = {name: _array(archive, name) for name in names if f"{name}.npy" in archive.namelist()}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # fmt: skip
