@@ -37,7 +37,7 @@ def fitted_frame(op: Ops, exact: Ops, image: ir.Value, manifest: Manifest) -> ir
     fitted = op.MatMul(op.Cast(rows, to=FLOAT), planes)
     fitted = op.MatMul(fitted, op.Transpose(op.Cast(columns, to=FLOAT), perm=[1, 0]))
     if fit.mode == "letterbox":
-        there = op.Cast(exact.MatMul(down, exact.Transpose(along, perm=[1, 0])), to=FLOAT)
+        there = op.Cast(exact.Mul(down, exact.Transpose(along, perm=[1, 0])), to=FLOAT)
         border = op.constant(np.array(fit.border, np.float32).reshape(-1, 1, 1))
         fitted = op.Add(fitted, op.Mul(op.Sub(1.0, there), border))
     fitted = op.Transpose(fitted, perm=[1, 2, 0])
