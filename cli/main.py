@@ -20,6 +20,7 @@ COMMANDS = {
     "compose": "Write the whole method into one ONNX file, for any language.",
     "page": "Write a page that explains pictures in a browser.",
     "serve": "Serve bundles over HTTP, by KServe's protocols.",
+    "watch": "Watch a folder, video or camera, explain rejects, and keep evidence.",
     "evidence": "List, show, export, prune and verify the records of parts.",
     "replay": "Compute a part's heat maps again from the stored frame, and say whether they are the same.",
     "triton": "Write a model repository for Triton Inference Server.",

@@ -58,7 +58,10 @@ ONLY_IN = {
     "starlette": SERVER,
     "uvicorn": SERVER,
     "h11": SERVER,
-    "prometheus_client": SERVER,
+    "prometheus_client": {*SERVER, "line/metrics.py"},
+    "watchdog": {"line/sources/folder.py"},
+    "httpx": {"line/sinks/webhook.py"},
+    "paho": {"line/sinks/mqtt.py"},
     "jinja2": {"sise_ort/pages/rendering.py"},
     "markupsafe": {"sise_ort/pages/rendering.py"},
 }
