@@ -21,7 +21,7 @@ PAGES = [
         f"docs/{name}.md"
         for name in (
             "budget", "bundle", "detectors", "everywhere", "evidence", "frames", "install", "layers", "methods", "preprocessing",
-            "providers", "readouts", "refused", "segmentation", "threads", "tutorial",
+            "providers", "readouts", "refused", "segmentation", "threads", "trust", "tutorial",
         )
     ),
 ]  # fmt: skip

@@ -76,6 +76,23 @@ def test_caption_draws_something() -> None:
     assert (picture[30:] > 200).any()
 
 
+def test_a_sentence_below_the_caption_takes_three_lines_at_most() -> None:
+    bare = captioned(np.zeros((30, 400, 3), np.uint8), "scratch · 98.2 %")
+    heights = []
+    for words in (
+        "sound",
+        "weak: " + "many words " * 5,
+        "weak: " + "many words " * 200,
+        "\x1b[31m" + "x" * 9000,
+    ):
+        picture = captioned(np.zeros((30, 400, 3), np.uint8), "scratch · 98.2 %", words)
+        assert np.array_equal(picture[: bare.shape[0]], bare) and (picture[bare.shape[0] :] > 200).any()
+        assert not (picture[:, -2:] > 200).any()  # no letter runs out of the picture
+        heights.append(picture.shape[0] - bare.shape[0])
+    one = heights[0]
+    assert one < heights[1] <= heights[2] == 3 * one and heights[3] <= 3 * one
+
+
 @pytest.mark.parametrize(
     "size", [(4000, 1), (10_000, 1), (1, 4000), (1, 10_000), (1, 1), (70_000, 2), (3, 2000)]
 )

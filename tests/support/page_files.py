@@ -74,6 +74,7 @@ def readouts(work: Path) -> None:
 PREPARED: Mapping[str, Callable[[Path], object]] = {
     "docs/threads.md": lambda work: shutil.copytree("model.sise", "strips.sise"),
     "docs/bundle.md": lambda work: shutil.copytree("model.sise", "theirs.sise"),
+    "docs/trust.md": lambda work: shutil.copy("other.png", "part.png"),
     "docs/tutorial.md": lambda work: shutil.copytree(ROOT / "cli" / "steel", work / "cli" / "steel"),
     "docs/readouts.md": readouts,
 }
