@@ -74,7 +74,7 @@ def run_blocks(page: Path, names: dict[str, Any]) -> int:
             continue
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.code],
-            env=_environment(), capture_output=True, text=True, timeout=280,
+            env=_environment(), capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.code}\n{done.stderr}"
     return count

@@ -39,7 +39,7 @@ def write_inputs(work: Path) -> None:
     onnx.save(segmentation(), work / "segment.onnx")
     (work / "names.txt").write_text("\n".join(LABELS))
     rng = np.random.default_rng(3)
-    for name in ("strip.png", "other.png", *(f"photos/{i}.png" for i in range(4))):
+    for name in ("strip.png", "other.png", *(f"photos/{i}.png" for i in range(2))):
         cv2.imwrite(str(work / name), _smooth(rng, 64, 96))
     cv2.imwrite(str(work / "xray.tif"), 12 * _smooth(rng, 64, 96)[:, :, 0].astype(np.uint16))
 
