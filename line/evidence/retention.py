@@ -152,10 +152,18 @@ def sweep(evidence: Evidence, done: Pruned | None = None, older_than: float = OR
     for name in evidence.files.names(older_than):
         batch.append(name)
         if len(batch) == FILES_AT_ONCE:
-            done.orphans += _remove_files(evidence, batch, Pruned())
+            done.orphans += _remove_files(evidence, _unheld(evidence, batch), Pruned())
             batch = []
-    done.orphans += _remove_files(evidence, batch, Pruned())
+    done.orphans += _remove_files(evidence, _unheld(evidence, batch), Pruned())
     return done
+
+
+def _unheld(evidence: Evidence, names: Sequence[str]) -> list[str]:
+    """Those files that no record holds at this moment; no writer waits for the answer."""
+    query = sa.select(tables.files.c.name).where(tables.files.c.name.in_(list(names)))
+    with evidence.database.reading() as connection:
+        held = set(connection.execute(query).scalars())
+    return [name for name in names if name not in held]
 
 
 def _rule(rejects: bool) -> Any:

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,48 @@ def test_what_is_missing_or_too_new_says_so(tmp_path: Path) -> None:
         Evidence(tmp_path)
     with pytest.raises(ParameterError, match="not in mysql"):
         Evidence("mysql://host/x")
+
+
+def test_older_tables_are_migrated_step_by_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sise_ort.line.evidence import tables
+
+    with Evidence(tmp_path) as evidence:
+        evidence.add(part("1"))
+    done: list[int] = []
+
+    def step(number: int):  # type: ignore[no-untyped-def]
+        def migrate(connection: Any) -> None:
+            connection.exec_driver_sql(f"ALTER TABLE sise_about ADD COLUMN added_{number} TEXT")
+            done.append(number)
+            if number == 4:
+                raise sqlite3.OperationalError("no room")
+
+        return migrate
+
+    monkeypatch.setattr(tables, "MIGRATIONS", {n: step(n) for n in (2, 3, 4)})
+    monkeypatch.setattr(tables, "VERSION", 3)
+    for _ in range(2):
+        with Evidence(tmp_path, create=False) as evidence:
+            assert evidence.heads()["north"].number == 1
+    assert done == [2, 3]
+    monkeypatch.setattr(tables, "VERSION", 4)
+    with pytest.raises(sqlite3.OperationalError, match="no room"):  # nothing of the step stays
+        Evidence(tmp_path)
+    with sqlite3.connect(tmp_path / "evidence.db") as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(sise_about)")]
+        version = connection.execute("SELECT value FROM sise_about WHERE name = 'version'").fetchone()
+    connection.close()
+    assert columns == ["name", "value", "added_2", "added_3"] and version == ("3",)
+
+
+def test_a_folder_may_move_and_be_opened_by_its_url(tmp_path: Path) -> None:
+    with Evidence(tmp_path / "here") as evidence:
+        evidence.add(part("1"), [File("frame", b"pixels", ".png")])
+    (tmp_path / "here").rename(tmp_path / "there")
+    for place in (tmp_path / "there", f"sqlite:///{tmp_path}/there/evidence.db"):
+        with Evidence(place, create=False) as evidence:
+            name = hashlib.sha256(b"pixels").hexdigest() + ".png"
+            assert evidence.files.read(name) == b"pixels"
 
 
 def test_a_store_of_fsspec_takes_the_files(tmp_path: Path) -> None:
