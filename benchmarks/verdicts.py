@@ -12,7 +12,6 @@ the others. Can be stopped and started again: numbers lie in WORK/NETWORK.csv, S
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -212,6 +211,44 @@ def areas(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, lines)
 
 
+def limits(rows: Sequence[dict[str, Any]]) -> str:
+    """What each limit does on pictures held out, and the limit that tells best on the others (Youden's index)."""
+    parts, lines = groups(rows), []
+    for name, check in CHECKS.items():
+        if name not in NUMBERS:
+            continue
+        chosen = [
+            (signed(name, [r[name]])[0], hit(r)) for r in parts["to choose on"] if math.isfinite(r[name])
+        ]
+        own = [r for r in parts["held out"] if math.isfinite(r[name])]
+        hits, misses = [r for r in own if hit(r)], [r for r in own if not hit(r)]
+        if not chosen or not hits or not misses:
+            continue
+        best = max((v for v, _ in chosen), key=lambda v: youden(chosen, v))
+        judges = check.least is not None or check.most is not None
+        caught = sum(check.holds(r[name]) is False for r in misses) / len(misses)
+        doubted = sum(check.holds(r[name]) is False for r in hits) / len(hits)
+        limit = (
+            f"at least {check.least:g}"
+            if check.least is not None
+            else f"at most {check.most:g}"
+            if judges
+            else "–"
+        )
+        lines.append(
+            [name, f"{abs(best):.2g}", limit, *((f"{100 * caught:.0f} %", f"{100 * doubted:.0f} %") if judges else ("–", "–"))]
+        )  # fmt: skip
+    return markdown_table(["check", "best limit", "limit taken", "misses doubted", "hits doubted"], lines)
+
+
+def youden(values: Sequence[tuple[float, bool]], limit: float) -> float:
+    """Share of hits at or over a limit, less that of misses."""
+    hits, misses = [v for v, h in values if h], [v for v, h in values if not h]
+    return sum(v >= limit for v in hits) / max(len(hits), 1) - sum(v >= limit for v in misses) / max(
+        len(misses), 1
+    )
+
+
 def verdicts(rows: Sequence[dict[str, Any]]) -> str:
     """How often maps of each verdict hit, on pictures held out."""
     held, lines = groups(rows)["held out"], []
@@ -232,16 +269,15 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> str:
 
 def write(arguments: Any) -> None:
     """The tables of docs/trust.md."""
-    limits = {n: [c.least, c.most] for n, c in CHECKS.items() if c.least is not None or c.most is not None}
     parts = [
-        f"Areas under the curve; limits {json.dumps(limits)}; {os.cpu_count()} cores of an x86-64 machine ({processor()}), onnxruntime "
+        f"{os.cpu_count()} cores of an x86-64 machine ({processor()}), onnxruntime "
         f"{onnxruntime.__version__}, {date.today()}."
     ]
     for name, title in TITLES.items():
         path = arguments.work / f"{name}.csv"
         if path.exists():
             rows = Rows(path, COLUMNS, write=False).all
-            parts += [f"### {title}", areas(rows), verdicts(rows)]
+            parts += [f"### {title}", areas(rows), limits(rows), verdicts(rows)]
     print(replace_part("trust.md", "verdicts", parts) if arguments.write else "\n\n".join(parts))
 
 

@@ -130,6 +130,16 @@ from sise_ort.cli.options import (
     help="Take every N-th frame of a video or camera.",
 )
 @click.option(
+    "--checks",
+    is_flag=True,
+    help="Check whether each map is to be trusted: sound, weak or none, with the reason (docs/trust.md).",
+)
+@click.option(
+    "--part-mask",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Picture of the frame's size that is not black where the part is; --checks then tells the heat off the part.",
+)
+@click.option(
     "--mm-per-pixel",
     type=Number(0, 1e6, above=True),
     help="Millimetres per pixel of the frame, for regions in millimetres.",

@@ -32,6 +32,7 @@ from sise_ort.line.sinks.opening import open_mqtt, open_webhook
 from sise_ort.line.sources import SourceSettings, open_source
 from sise_ort.line.submitting import check_name
 from sise_ort.line.watching import Watch, tell_head
+from sise_ort.runtime.checking import Checks
 
 EVERY = 1.0
 """Seconds between two states of the status line."""
@@ -56,6 +57,8 @@ def watch(source: str, bundle: str, given: Mapping[str, Any]) -> None:
     """
     check_name(given["name"])
     _write_log()
+    if given["part_mask"] is not None and not given["checks"]:
+        raise click.UsageError("--part-mask needs --checks")
     settings = LineSettings(
         queue=given["queue"],
         rejects=given["rejects"],
@@ -67,6 +70,7 @@ def watch(source: str, bundle: str, given: Mapping[str, Any]) -> None:
         ),
         sinks=_sinks(given["webhooks"], given["brokers"]),
         spool=None if given["spool"] is None else Path(given["spool"]),
+        checks=given["checks"] and Checks(given["part_mask"]),
     )
     deadline = given["deadline_ms"]
     stop = threading.Event()

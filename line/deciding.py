@@ -17,6 +17,7 @@ from sise_ort.line.jobs import ACCEPTED, REJECTED, Job
 from sise_ort.line.settings import LineSettings, check_threshold
 from sise_ort.pictures import read_bytes
 from sise_ort.runtime.asking import Asking, questions_of
+from sise_ort.runtime.checking import Checks, with_verdicts
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.extracted import require_finite
 from sise_ort.runtime.methods.method import Method
@@ -65,6 +66,7 @@ class Decider:
         self.labels = tuple(manifest.labels) or tuple(map(str, range(manifest.head.classes)))
         self.wanted = _indices(manifest, self.labels, explain)
         limited = {} if deadline is None else {"deadline": deadline}
+        self._checks, self._checking = Checks.of(settings.checks), 0.0
         self._method: Method = method_of("sise", {**settings.parameters, **limited})
         self._no_passes: Method = method_of(
             "sise", {**{k: v for k, v in settings.parameters.items() if k == "mu"}, "passes": 0}
@@ -125,8 +127,12 @@ class Decider:
         asked = Asked(
             prepared, job.asking.image, questions, True, job.asking.passes, time.perf_counter() - began
         )
-        call = method.call(model, None, job.began)
+        call = method.call(model, None, job.began - self._checking)
         found = method.timed(model, asked.image, questions, call)
+        if self._checks is not None:
+            found = with_verdicts(model, asked, found, self._checks, passes=passes)
+            if passes:
+                self._checking = found.timings["check"]
         seconds = time.perf_counter() - began
         return tuple(explanations(model, asked, method, found, seconds, self.explainer.notes))
 

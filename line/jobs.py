@@ -56,7 +56,7 @@ class Result:
     explanations : tuple of Explanation
         One for each class over the threshold, the surest first; empty where there is no map.
     verdicts : tuple
-        What `LineSettings.judge` said of each explanation; empty without one.
+        Of each explanation, what the checks or `LineSettings.judge` said; empty without both.
     explained : str
         One of `OUTCOMES` for a reject, empty for other parts.
     without_passes : bool

@@ -320,13 +320,13 @@ class Line:
             self._alarm("failed", f"part {job.result.part_id!r} could not be explained: {reason}")
         else:
             judge = self.settings.judge
-            verdicts = () if judge is None else tuple(judge(self.explainer, one) for one in found)
+            verdicts = tuple(one.verdict if judge is None else judge(self.explainer, one) for one in found)
             job.end_phase("explain")
             late = self.deadline is not None and job.result.seconds["total"] > self.deadline
-            scored = any(sum(one.mask_counts) and one.forward_passes > len(found) + 1 for one in found)
+            scored = any(sum(one.mask_counts) and one.facts.get("scored", 1) for one in found)
             job.learn(
                 explanations=found,
-                verdicts=verdicts,
+                verdicts=tuple(one for one in verdicts if one is not None),
                 explained=LATE if late else IN_TIME,
                 without_passes=not passes or not scored,
             )

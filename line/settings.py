@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sise_ort.errors import ParameterError, option, shown
 from sise_ort.levels import Range, check_levels
 from sise_ort.line.regions import RegionSettings
+from sise_ort.runtime.checking import Checks
 
 if TYPE_CHECKING:
     from sise_ort.line.sinks import Sink
@@ -58,8 +59,11 @@ class LineSettings:
         The pixel value of white, or of black and white, where they are not 0 and 255.
     alarm : callable or None
         Called with (kind, message) when a part is lost to the line: "unclassified", "dropped", "failed" or "unkept".
+    checks : bool or Checks
+        Check whether each map is to be trusted (docs/trust.md); the time that takes is kept free of the deadline.
     judge : callable or None
-        Called with (explainer, explanation); returns the map's verdict, a `sise_ort.verdicts.Verdict`.
+        Called with (explainer, explanation); returns the map's verdict, a `sise_ort.verdicts.Verdict`, in place of that of
+        `checks`.
     close_seconds : float
         How long `Line.close` waits for a store that takes nothing.
 
@@ -82,6 +86,7 @@ class LineSettings:
     color: str = "rgb"
     levels: Range = None
     alarm: Callable[[str, str], None] | None = None
+    checks: bool | Checks = False
     judge: Callable[[Any, Any], Any] | None = None
     close_seconds: float = 30.0
 
@@ -98,6 +103,7 @@ class LineSettings:
             if (value := getattr(self, name)) not in choices:
                 raise ParameterError(f"{option(name)} is {shown(value)}; choose from {', '.join(choices)}")
         check_levels(self.levels)
+        Checks.of(self.checks)
         if self.spool is not None:
             object.__setattr__(self, "spool", Path(self.spool))
         names = [sink.name for sink in self.sinks]

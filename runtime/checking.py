@@ -121,7 +121,9 @@ class Checks:
         return np.asarray(fitted[:, :, 0] >= 0.5) & inside
 
 
-def with_verdicts(model: BundleModel, asked: Asked, found: Attributions, checks: Checks) -> Attributions:
+def with_verdicts(
+    model: BundleModel, asked: Asked, found: Attributions, checks: Checks, *, passes: bool = True
+) -> Attributions:
     """A method's answers, each with its verdict.
 
     Parameters
@@ -134,6 +136,8 @@ def with_verdicts(model: BundleModel, asked: Asked, found: Attributions, checks:
         The answers.
     checks : Checks
         What is to be checked.
+    passes : bool
+        Whether the network may be asked; without, nothing is hidden and there is no contrast.
 
     Returns
     -------
@@ -155,7 +159,7 @@ def with_verdicts(model: BundleModel, asked: Asked, found: Attributions, checks:
             "hot": hot_share(answer.heatmap),
             "border": border_share(answer.heatmap),
         }
-        if answer.heatmap.any():
+        if passes and answer.heatmap.any():
             if model.manifest.bounded:
                 confidence = float(found.whole.psi[k, 0])
                 numbers |= hidden_and_kept(model, asked.image, answer, confidence)

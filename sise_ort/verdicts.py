@@ -137,9 +137,7 @@ def verdict_of(checks: Mapping[str, float | None]) -> Verdict:
         CHECKS[name].doubt.format(value=_percent(numbers[name])) for name, held in judged.items() if not held
     ]
     if "drop" not in judged:
-        doubts.append(
-            "the answer is no confidence in [0, 1], so that nothing could be hidden to test the map"
-        )
+        doubts.append("the map was not tested by hiding what it names")
     if not doubts:
         return Verdict("sound", _sound(numbers), numbers)
     none = "drop" in judged and not any(judged.values())

@@ -245,3 +245,14 @@ def test_bad_values_are_refused(explainer: Explainer, given: dict[str, Any]) -> 
 def test_bad_parts_are_refused(explainer: Explainer, frame: Any, part_id: str, meta: Any) -> None:
     with Line(explainer, threshold=1.0) as line, pytest.raises(ParameterError):
         line.submit(frame, part_id, meta=meta)
+
+
+def test_maps_carry_their_verdicts(explainer: Explainer, frame: Any) -> None:
+    label, least = threshold(explainer, frame)
+    alone = explainer.explain(frame, label, checks=True).verdict
+    with Line(explainer, explain=(label,), threshold=least, settings=LineSettings(checks=True)) as line:
+        result = line.submit(frame, "1").result(30)
+    assert len(result.verdicts) == 1 and result.verdicts[0] == result.explanations[0].verdict
+    assert alone is not None and result.verdicts[0].trust == alone.trust
+    for name, value in alone.checks.items():
+        assert result.verdicts[0].checks[name] == pytest.approx(value, abs=1e-5)

@@ -70,7 +70,7 @@ def test_nothing_in_a_map_is_no_trust() -> None:
 def test_a_check_that_could_not_be_made_is_no_failure_but_nothing_is_sound_without_one() -> None:
     assert verdict_of({**SOUND, "off_part": None, "agreement": None}).trust == "sound"
     unbounded = verdict_of({**SOUND, "drop": None})
-    assert unbounded.trust == "weak" and "no confidence" in unbounded.reason
+    assert unbounded.trust == "weak" and "not tested" in unbounded.reason
 
 
 def test_a_verdict_is_json_and_back() -> None:
