@@ -19,6 +19,7 @@ from sise_ort.errors import (
     SiseError,
     SourceError,
 )
+from sise_ort.exporter.attempts import STAND_IN_SIZE, Try, gives_places, likely_first, own_copy, tries_of
 from sise_ort.exporter.blocks import (
     Candidate,
     candidates,
@@ -43,7 +44,6 @@ from sise_ort.exporter.sources.cleaning import clean
 from sise_ort.exporter.sources.lenient import is_file, read_leniently
 from sise_ort.exporter.sources.source import Source
 from sise_ort.exporter.sources.translation import translated
-from sise_ort.exporter.ways import STAND_IN_SIZE, Try, gives_places, likely_first, own_copy, tries_of
 
 MOST_OUTPUTS = 12
 """Outputs whose shapes are worked out, where there are several."""

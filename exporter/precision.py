@@ -28,10 +28,10 @@ from sise_ort.exporter.writing import write_manifest
 from sise_ort.formulas.selection import select_maps
 from sise_ort.metrics import correlation
 from sise_ort.readouts import Question
+from sise_ort.runtime.answers import example
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.methods import Sise
 from sise_ort.runtime.methods.call import Call
-from sise_ort.runtime.reading import example
 
 CALIBRATED = 64
 """Pictures that the ranges of activations are taken from, each whole and through a mask of every block."""

@@ -22,11 +22,11 @@ from sise_ort.errors import ExportError, FrameError, ParameterError, TargetError
 from sise_ort.exporter.writing import write_manifest
 from sise_ort.metrics import correlation
 from sise_ort.readouts import Question
+from sise_ort.runtime.answers import example
 from sise_ort.runtime.explainer import Explainer
 from sise_ort.runtime.methods import Sise
 from sise_ort.runtime.methods.budget.limits import Budget
 from sise_ort.runtime.methods.call import Call
-from sise_ort.runtime.reading import example
 
 PICTURES = 8
 """Pictures that are explained with every state of the weights."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Bundle, InputSpec, Manifest
 from sise_ort.errors import ExportError
 from sise_ort.exporter.tasks import Restore
+from sise_ort.runtime.answers import example
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.providers import Tensor, open_foreign
-from sise_ort.runtime.reading import example
 
 TOLERANCE = {"float16": 2e-2}
 DEFAULT_TOLERANCE = 1e-3

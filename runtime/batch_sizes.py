@@ -81,8 +81,8 @@ def measure(
     OutOfMemoryError
         There is not even memory for the smallest batch.
     """
+    from sise_ort.runtime.answers import example
     from sise_ort.runtime.extracted import Pick
-    from sise_ort.runtime.reading import example
 
     spec = model.manifest.input
     rng = np.random.default_rng(0)

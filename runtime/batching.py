@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sise_ort.bundle import READOUT, Manifest
 from sise_ort.readouts import Answers
+from sise_ort.runtime.answers import from_outputs, read_on_device
 from sise_ort.runtime.extracted import Pick, Scored
 from sise_ort.runtime.providers import Provider, Rows, Session, Tensor
-from sise_ort.runtime.reading import from_outputs, read_on_device
 
 
 class Batching:

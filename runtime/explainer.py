@@ -16,6 +16,7 @@ from sise_ort.explanation import Explanation
 from sise_ort.fitting import Placement
 from sise_ort.levels import Range, check_levels
 from sise_ort.readouts import Question
+from sise_ort.runtime.answers import example
 from sise_ort.runtime.asking import Asking, Found, question_of, questions_of
 from sise_ort.runtime.asking.detections import detections
 from sise_ort.runtime.checking import Checks, with_verdicts
@@ -27,7 +28,6 @@ from sise_ort.runtime.methods.registry import DEFAULT, METHODS, method_of
 from sise_ort.runtime.model import BundleModel
 from sise_ort.runtime.preparing import Asked, Prepared, ahead, prepare
 from sise_ort.runtime.providers import Tensor
-from sise_ort.runtime.reading import example
 from sise_ort.runtime.results import explanations, loading_notes
 from sise_ort.targets import Target
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sise_ort.bundle import Manifest, bundle_digest
 from sise_ort.errors import ParameterError, ProviderError, SiseError, first_line
 from sise_ort.metrics import correlation
+from sise_ort.runtime.answers import example
 from sise_ort.runtime.batch_sizes import keep, kept
 from sise_ort.runtime.extracted import Pick
 from sise_ort.runtime.limits import Limits
 from sise_ort.runtime.providers import SPECS, Provider, is_part, version
-from sise_ort.runtime.reading import example
 
 if TYPE_CHECKING:
     from sise_ort.runtime.explainer import Explainer

@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from sise_ort.bundle import READOUT, Bundle, Manifest, bundle_digest, open_bundle
 from sise_ort.errors import OutOfMemoryError
 from sise_ort.readouts import Answers, Question, as_questions
+from sise_ort.runtime.answers import (
+    from_outputs,
+    known_by,
+    names_of_answer,
+    question_tensors,
+    read_on_device,
+)
 from sise_ort.runtime.batch_sizes import measured_batch_size
 from sise_ort.runtime.batching import Batching, portions
 from sise_ort.runtime.extracted import Extracted, Pick, Scored, Sketch, require_finite, require_unit_range
@@ -19,15 +26,8 @@ from sise_ort.runtime.fastest import chosen
 from sise_ort.runtime.fitting import give_memory_back, require_fitting
 from sise_ort.runtime.limits import Limits, checked
 from sise_ort.runtime.pace import Pace
+from sise_ort.runtime.phases import Sessions
 from sise_ort.runtime.providers import Tensor, version
-from sise_ort.runtime.reading import (
-    from_outputs,
-    known_by,
-    names_of_answer,
-    question_tensors,
-    read_on_device,
-)
-from sise_ort.runtime.sessions import Sessions
 from sise_ort.runtime.trial import require_harmless
 
 

@@ -85,8 +85,8 @@ def _ending(code: int, memory: int) -> str:
 
 def run_once(bundle: Bundle, limits: Limits) -> None:
     """Open a bundle on the CPU and run each of its graphs once, on a gray frame."""
+    from sise_ort.runtime.answers import example
     from sise_ort.runtime.model import BundleModel
-    from sise_ort.runtime.reading import example
 
     model = BundleModel(bundle, "cpu", batch_size=1, threads=THREADS, limits=limits)
     spec = model.manifest.input

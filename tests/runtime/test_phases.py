@@ -11,8 +11,8 @@ import pytest
 
 from sise_ort.bundle import open_bundle
 from sise_ort.errors import BundleError
+from sise_ort.runtime.phases import Sessions
 from sise_ort.runtime.providers import Provider
-from sise_ort.runtime.sessions import Sessions
 
 
 def opening(provider: Provider, fails: dict[str, Exception], seen: dict[str, int]) -> None:
