@@ -197,6 +197,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     def settings(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where `writing` says so
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA case_sensitive_like=ON")  # as in PostgreSQL
         connection.execute("PRAGMA synchronous=FULL")  # what is committed outlives a power cut
 
     return engine

@@ -62,6 +62,7 @@ parts = sa.Table(
     sa.Column("record", sa.LargeBinary, nullable=False),
     sa.Index("sise_parts_submitted", "submitted"),
     sa.Index("sise_parts_part_id", "part_id"),
+    sa.Index("sise_parts_key", "line", "key"),
 )
 """The records as JSON, and the columns that lists are made from."""
 

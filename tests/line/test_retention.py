@@ -130,6 +130,7 @@ def test_filters_find_what_they_say(evidence: Evidence) -> None:
     assert found(part_id="a_1") == ["a_1"] and found(part_id="a*1") == ["a*1"]
     assert found(parts="a*1") == ["a%1", "a*1", "a_1", "ab1"]
     assert found(parts="a_*") == ["a_1"] and found(parts="a%*") == ["a%1"] and found(parts="%") == []
+    assert found(parts="ab*") == ["ab1"] and found(parts="AB*") == []
     for bad in ("' OR '1'='1", "'; DROP TABLE sise_parts; --x", '" OR 1=1 --', "accepted' --"):
         assert not any(
             found(**{name: bad}) for name in ("part_id", "parts", "label", "decision", "trust", "line", "key")
