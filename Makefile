@@ -38,7 +38,7 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .node/.installed .venv-triton/.installed .venv-clients/.installed .venv-packaging/.installed test-openvino docs
+test-services: .venv/.dev .mosquitto/.installed .node/.installed .venv-triton/.installed .venv-clients/.installed .venv-packaging/.installed test-openvino docs
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) SISE_ORT_PACKAGING=$(PACKAGING) $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
@@ -114,6 +114,12 @@ lint: .venv/.dev
 	if $(PACKAGING) -m pip install --quiet 'build>=1.2' 'twine>=6'; then touch $@; \
 		else rm -rf .venv-packaging; echo "without build and twine: the test of packages is skipped"; fi
 
+# A broker for the tests of MQTT: Debian's package, which only root can install.
+.mosquitto/.installed:
+	mkdir -p .mosquitto
+	if PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q mosquitto; }; then touch $@; \
+		else echo "without mosquitto (apt-get install mosquitto): the tests of MQTT are skipped"; fi
+
 # MkDocs and its theme read the code's docstrings without importing it.
 .venv-docs/.installed: Makefile
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
@@ -121,4 +127,4 @@ lint: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv .venv-clients .venv-docs .venv-packaging .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage
+	rm -rf .mosquitto .venv .venv-clients .venv-docs .venv-packaging .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage

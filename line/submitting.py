@@ -61,7 +61,7 @@ def check_name(name: Any) -> None:
     """
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         raise ParameterError(
-            f"{option('name')} is {shown(name)}; printable text of 1 to {LONGEST_NAME} characters is needed"
+            f"the line's name is {shown(name)}; printable text of 1 to {LONGEST_NAME} characters is needed"
         )
 
 

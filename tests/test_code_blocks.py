@@ -20,7 +20,7 @@ PAGES = [
     *(
         f"docs/{name}.md"
         for name in (
-            "budget", "bundle", "detectors", "everywhere", "evidence", "frames", "install", "layers", "methods", "preprocessing",
+            "budget", "bundle", "detectors", "everywhere", "evidence", "frames", "install", "layers", "line", "methods", "preprocessing",
             "providers", "readouts", "refused", "segmentation", "threads", "trust", "tutorial",
         )
     ),

@@ -48,9 +48,12 @@ def open_mqtt(words: str) -> Mqtt:
         raise ParameterError(
             f"{option('mqtt')} is {shown(url)}; an address such as mqtt://host/plant/line is needed"
         )
-    topic = unquote(found.path).strip("/") or "sise-ort"
-    if re.search(r"[+#\x00]", topic) or topic.startswith("$"):
-        raise ParameterError(f"{option('mqtt')}: the topic {shown(topic)} holds +, #, NUL or begins with $")
+    rest = "#" if "#" in url else "?" if "?" in url else ""  # urlsplit cuts there
+    topic = (unquote(found.path) + rest).strip("/") or "sise-ort"
+    if re.search(r"[+#?\x00]", topic) or topic.startswith("$"):
+        raise ParameterError(
+            f"{option('mqtt')}: the topic {shown(topic)} holds +, #, ?, NUL or begins with $"
+        )
     tls = found.scheme == "mqtts"
     user, password = found.username, found.password
     return Mqtt(
