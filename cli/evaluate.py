@@ -113,6 +113,12 @@ MOST_PROBLEMS = 20
     help="Number of samples to show on the page with every method's heat map.",
 )
 @click.option(
+    "--recommend",
+    "recommended",
+    is_flag=True,
+    help="Say which method to choose, at which price, and how sure that is.",
+)
+@click.option(
     "--report",
     "only_report",
     is_flag=True,
@@ -146,6 +152,7 @@ def command(
     batch_size: int | None,
     untrusted: bool,
     gallery: int,
+    recommended: bool,
     only_report: bool,
     folder: str,
 ) -> None:
@@ -163,7 +170,7 @@ def command(
     from sise_ort.cli.options import pairs
     from sise_ort.cli.waiting import watched
     from sise_ort.datasets import open_dataset
-    from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, summarise
+    from sise_ort.runtime.evaluation import METRICS, Plan, evaluate, recommend, summarise
 
     plan = Plan(
         bundle=bundle,
@@ -186,6 +193,8 @@ def command(
     summary = summarise(found)
     _write(found, summary, Path(folder), f"{Path(bundle).stem} on {data.kind} ({data.root.resolve().name})")
     _print(summary)
+    if recommended:
+        click.echo(recommend(found, summary))
     click.echo(Path(folder) / "index.html")
     if not found.rows:
         raise click.ClickException("no heat map could be judged; the report says why")

@@ -12,6 +12,7 @@ from sise_ort.frame import read_frame
 from sise_ort.pages import Figure, Section, render
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.plan import file_key
+from sise_ort.runtime.evaluation.recommend import recommend
 from sise_ort.runtime.evaluation.run import Evaluation
 from sise_ort.runtime.evaluation.store import GALLERY, Row
 from sise_ort.runtime.evaluation.summary import Summary, left_out
@@ -50,6 +51,7 @@ def page(evaluation: Evaluation, summary: Summary, folder: Path, plots: list[Pat
         title=title,
         table=summary.cells(),
         legend=summary.legend,
+        recommendation=recommend(evaluation, summary) if len(summary.lines) > 1 else None,
         differences=summary.differences() if len(summary.lines) > 1 else None,
         statements=[*summary.statements, *left_out(summary)],
         plots=[Figure(quote(path.name), path.stem.replace("_", " ")) for path in plots],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from sise_ort.files import write_file
 from sise_ort.pages.colors import SERIES
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.summary import Line, Summary
+
+MOST_TICKS = 5
+"""Numbers on a logarithmic axis."""
 
 
 def write_plots(summary: Summary, folder: Path) -> list[Path]:
@@ -82,19 +86,46 @@ def _against_seconds(plt: Any, lines: list[Line], shown: list[str]) -> Any:
                 xytext=(5, 3),
                 color=color,
             )
+        low, high = (edge(line.seconds for line in lines) for edge in (min, max))
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_xlim(low / 1.35, high * 1.5)  # room for the last number
+        axis.xaxis.set_major_locator(ticker.FixedLocator(log_ticks(low / 1.35, high * 1.5)))
         axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.grid(alpha=0.25)
-        axis.set_title(METRICS[metric].title + ("" if METRICS[metric].higher else " (lower is better)"))
+        axis.set_title(METRICS[metric].heading + ("" if METRICS[metric].higher else ", axis turned"))
         if not METRICS[metric].higher:
             axis.invert_yaxis()
-        axis.set_xlabel("seconds per picture (median)")
+        axis.set_xlabel("← seconds per picture (median)")
     for row in axes:
         row[0].set_ylabel("per cent")
     figure.tight_layout()
     return figure
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers between two positive ones: as many as fit side by side under a narrow panel.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of a logarithmic axis, low below high.
+
+    Returns
+    -------
+    list of float
+        At most `MOST_TICKS`, ascending; empty where no number of two digits lies between the ends.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100))):
+        ticks = [float(f"{digit}e{k}") for k in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > MOST_TICKS:
+            thinned = ticks[:: -(-len(ticks) // MOST_TICKS)]
+            return found if len(found) > 1 else thinned
+        found = ticks
+    return found
 
 
 def _that_differ_in_mu(lines: list[Line]) -> list[Line]:
@@ -125,19 +156,19 @@ def _mu(plt: Any, lines: list[Line], shown: list[str]) -> Any:
     for metric, color in zip(shown, SERIES, strict=False):
         values = [line.metrics[metric] for line in ordered]
         means = [v.mean for v in values]
-        title = METRICS[metric].title + ("" if METRICS[metric].higher else " ↓")
+        title = METRICS[metric].heading
         left.plot(places[:split], means[:split], "o-", ms=3, lw=1.2, color=color, label=title)
         error = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
         left.errorbar(places, means, yerr=error, fmt="o", ms=3, lw=0.8, color=color, alpha=0.6)
     left.set_ylabel("per cent")
-    left.set_title("quality by μ (↓ lower is better)")
+    left.set_title("quality by μ (↑ higher, ↓ lower is better)")
     left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     right.plot(places[:split], [line.seconds for line in numbers], "o-", ms=4, color=SERIES[1])
     right.plot(places[split:], [line.seconds for line in adaptive], "o", ms=4, color=SERIES[1])
     for place, line in zip(places, ordered, strict=True):
         words = f"{line.forward_passes:.0f} passes"
         right.annotate(words, (place, line.seconds), textcoords="offset points", xytext=(5, 6), fontsize=8)
-    right.set_title("seconds per picture by μ")
+    right.set_title("seconds per picture by μ ↓")
     right.set_ylim(0, 1.15 * max(line.seconds for line in ordered))
     left.margins(x=0.12)
     right.margins(x=0.2)

@@ -2,7 +2,8 @@
 
 from sise_ort.runtime.evaluation.judge import METRICS
 from sise_ort.runtime.evaluation.plan import Plan, Variant
+from sise_ort.runtime.evaluation.recommend import recommend
 from sise_ort.runtime.evaluation.run import Evaluation, evaluate
 from sise_ort.runtime.evaluation.summary import Summary, summarise
 
-__all__ = ["METRICS", "Evaluation", "Plan", "Summary", "Variant", "evaluate", "summarise"]
+__all__ = ["METRICS", "Evaluation", "Plan", "Summary", "Variant", "evaluate", "recommend", "summarise"]

@@ -42,6 +42,11 @@ class Metric:
     truth: bool = False
     probability: bool = False
 
+    @property
+    def heading(self) -> str:
+        """The title with an arrow that shows which way is better."""
+        return f"{self.title} {'↑' if self.higher else '↓'}"
+
 
 METRICS = {
     "ebpg": Metric("EBPG", True, truth=True),

@@ -115,15 +115,16 @@ class Summary:
         Parameters
         ----------
         short : bool
-            Leave out metrics that no method has, and give half of each interval's width.
+            Give half of each interval's width.
 
         Returns
         -------
         headers : list of str
+            An arrow shows which way is better; metrics that no method has are left out.
         rows : list of list of str
         """
-        shown = [m for m in self.metrics if not short or any(line.metrics[m].n for line in self.lines)]
-        headers = ["method", "n", *(METRICS[m].title for m in shown), "passes", "seconds"]
+        shown = self.shown
+        headers = ["method", "n", *(METRICS[m].heading for m in shown), "passes ↓", "seconds ↓"]
         return headers, [
             [
                 line.title,
@@ -135,21 +136,25 @@ class Summary:
             for line in self.lines
         ]
 
+    @property
+    def shown(self) -> list[str]:
+        """Metrics that a method has values of; all where none has any."""
+        found = [m for m in self.metrics if any(line.metrics[m].n for line in self.lines)]
+        return found or list(self.metrics)
+
     def differences(self) -> tuple[list[str], list[list[str]]]:
         """Return headers and rows of what each method has more than the first one, on the same pictures."""
-        headers = [f"beside {self.lines[0].title}", *(METRICS[m].title for m in self.metrics)]
+        headers = [f"beside {self.lines[0].title}", *(METRICS[m].heading for m in self.shown)]
         return headers, [
-            [line.title, *(str(line.difference[m]) for m in self.metrics)] for line in self.lines[1:]
+            [line.title, *(str(line.difference[m]) for m in self.shown)] for line in self.lines[1:]
         ]
 
     @property
     def legend(self) -> str:
         """What the numbers of the table are, in words."""
-        lower = [METRICS[m].title for m in self.metrics if not METRICS[m].higher]
         return (
-            "Values in per cent, with 95 % bootstrap intervals over pictures"
-            + (f"; lower is better for {' and '.join(lower)}. " if lower else ". ")
-            + "Passes are network inputs, forward + backward, on average; seconds are medians."
+            "Values in per cent, with 95 % bootstrap intervals over pictures; ↑ higher is better, ↓ lower is better. "
+            "Passes are network inputs, forward + backward, on average; seconds are medians."
         )
 
     def to_markdown(self) -> str:

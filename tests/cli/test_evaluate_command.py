@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -50,6 +51,20 @@ def test_what_is_written(evaluated: Path, pictures: Path) -> None:
 def test_nothing_to_report(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
     result = run(*arguments(tiny_bundle, pictures, tmp_path / "out", "--report"))
     assert result.exit_code == 2 and "nothing to report" in result.output and not (tmp_path / "out").exists()
+
+
+def test_a_method_is_recommended(tiny_bundle: Path, pictures: Path, evaluated: Path, tmp_path: Path) -> None:
+    """The sentence of the page, and one that fits the summary: its method, price and value are in the table."""
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    result = run(*arguments(tiny_bundle, pictures, out, "--report", "--recommend"))
+    assert result.exit_code == 0, result.output
+    sentence = next(line for line in result.stdout.splitlines() if line.startswith("Choose "))
+    lines = {line["title"]: line for line in json.loads((out / "summary.json").read_text())["lines"]}
+    chosen = lines[sentence.removeprefix("Choose ").partition(": ")[0]]
+    assert f"EBPG {chosen['metrics']['ebpg']['mean']:.1f} [" in sentence and "7 pictures are few" in sentence
+    page = html.unescape((out / "index.html").read_text(encoding="utf-8"))
+    assert sentence in page and "Drop % ↓" in page and "EBPG ↑" in page
 
 
 def test_duplicates_count_once(tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:

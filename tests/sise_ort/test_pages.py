@@ -46,6 +46,7 @@ def evaluation_page(label: str) -> Reader:
         title=label,
         table=(["method", label], [[label, "1"]]),
         legend="values",
+        recommendation=label,
         differences=(["method"], [[label]]),
         statements=[label],
         plots=[Figure("plot.png", label)],
