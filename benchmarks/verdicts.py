@@ -51,6 +51,7 @@ STRIP_PASSES = 32
 FOREIGN = "of the next picture"
 MAPS = {"sise": "SISE", "gradcam": "Grad-CAM", FOREIGN: "SISE's map of the next picture"}
 NUMBERS = ("drop", "keep", "contrast", "contrast of two", "agreement", "hot", "border")
+Parts = dict[str, list[dict[str, Any]]]
 COLUMNS = ("sample", "variant", "hit", "ebpg", "share", "confidence", *NUMBERS)
 GOOD_IS_LESS = ("contrast", "contrast of two", "hot", "border")
 """Checks of which a sound map should have little."""
@@ -182,7 +183,7 @@ def hit(row: dict[str, Any]) -> bool:
     return bool(row["hit"] >= 0.5)
 
 
-def groups(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def groups(rows: Sequence[dict[str, Any]]) -> Parts:
     """To choose on, and held out: pictures in turn."""
     names = list(dict.fromkeys(row["sample"] for row in rows))
     chosen = set(names[::2])
@@ -192,9 +193,8 @@ def groups(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def areas(rows: Sequence[dict[str, Any]]) -> str:
+def areas(parts: Parts) -> str:
     """The table of areas: a row for each check, a column for each map and group of pictures."""
-    parts = groups(rows)
     sets = {
         "own maps": ("sise", "gradcam"),
         "with maps of the next picture": ("sise", "gradcam", FOREIGN),
@@ -211,9 +211,9 @@ def areas(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(head, lines)
 
 
-def limits(rows: Sequence[dict[str, Any]]) -> str:
+def limits(parts: Parts) -> str:
     """What each limit does on pictures held out, and the limit that tells best on the others (Youden's index)."""
-    parts, lines = groups(rows), []
+    lines = []
     for name, check in CHECKS.items():
         if name not in NUMBERS:
             continue
@@ -249,9 +249,9 @@ def youden(values: Sequence[tuple[float, bool]], limit: float) -> float:
     )
 
 
-def verdicts(rows: Sequence[dict[str, Any]]) -> str:
+def verdicts(parts: Parts) -> str:
     """How often maps of each verdict hit, on pictures held out."""
-    held, lines = groups(rows)["held out"], []
+    held, lines = parts["held out"], []
     for variant, words in MAPS.items():
         own = [r for r in held if r["variant"] == variant]
         line = [words, str(len(own))]
@@ -273,11 +273,15 @@ def write(arguments: Any) -> None:
         f"{os.cpu_count()} cores of an x86-64 machine ({processor()}), onnxruntime "
         f"{onnxruntime.__version__}, {date.today()}."
     ]
+    found = {}
     for name, title in TITLES.items():
         path = arguments.work / f"{name}.csv"
         if path.exists():
-            rows = Rows(path, COLUMNS, write=False).all
-            parts += [f"### {title}", areas(rows), limits(rows), verdicts(rows)]
+            found[title] = groups(Rows(path, COLUMNS, write=False).all)
+    together = [found[TITLES[name]] for name in TITLES if name != STRIPS and TITLES[name] in found]
+    both = {group: [row for one in together for row in one[group]] for group in ("to choose on", "held out")}
+    for title, each in {"Both ImageNet networks together": both, **found}.items():
+        parts += [f"### {title}", areas(each), limits(each), verdicts(each)]
     print(replace_part("trust.md", "verdicts", parts) if arguments.write else "\n\n".join(parts))
 
 

@@ -92,6 +92,8 @@ CHECKS: Mapping[str, Check] = {
     ),
     "keep": Check(
         "share of the confidence that stays when only the map's highest 15 % of pixels are shown; over 1 where it grows",
+        least=0.005,
+        doubt="what the map names keeps only {value} of the confidence when it is shown alone",
     ),
     "contrast": Check("correlation of the map with that of the runner-up, the class with the next score"),
     "agreement": Check("how well the maps of halves of a budget's masks agree; none without a budget"),
@@ -103,7 +105,11 @@ CHECKS: Mapping[str, Check] = {
     "hot": Check(
         "share of the picture where the map is at least half its maximum; 0 where it is empty, near 1 where it is flat",
     ),
-    "border": Check("share of the heat in the outer 5 % of each side; an even map has 0.19 there"),
+    "border": Check(
+        "share of the heat in the outer 5 % of each side; an even map has 0.19 there",
+        most=0.15,
+        doubt="{value} of the heat lies on the picture's border",
+    ),
 }
 """All checks, in the order in which they are told."""
 FLAT = 0.75
@@ -121,8 +127,8 @@ def verdict_of(checks: Mapping[str, float | None]) -> Verdict:
     Returns
     -------
     Verdict
-        "none" where the map is empty or flat, or no check that judges holds; "weak" where one fails, or none could be
-        made; else "sound".
+        "none" where the map is empty or flat, or neither drop nor keep holds; "weak" where a check that judges fails, or
+        nothing could be hidden; else "sound".
     """
     numbers = {name: checks.get(name) for name in CHECKS}
     hot = numbers["hot"]
@@ -140,16 +146,19 @@ def verdict_of(checks: Mapping[str, float | None]) -> Verdict:
         doubts.append("the map was not tested by hiding what it names")
     if not doubts:
         return Verdict("sound", _sound(numbers), numbers)
-    none = "drop" in judged and not any(judged.values())
+    none = judged.get("drop") is False and judged.get("keep") is False
     return Verdict("none" if none else "weak", "; ".join(doubts), numbers)
 
 
 def _sound(numbers: Mapping[str, float | None]) -> str:
-    return f"hiding what the map names takes {_percent(numbers['drop'])} of the confidence"
+    kept = _percent(numbers["keep"])
+    return f"hiding what the map names takes {_percent(numbers['drop'])} of the confidence, showing it alone keeps {kept}"
 
 
 def _percent(value: float | None) -> str:
-    return "nothing" if value is None else f"{100 * value:.0f} %"
+    if value is None:
+        return "nothing"
+    return f"{100 * value:.0f} %" if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g} %"
 
 
 def hot_share(heatmap: NDArray[Any]) -> float:

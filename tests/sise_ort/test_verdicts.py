@@ -50,9 +50,11 @@ def test_every_check_that_judges_says_why() -> None:
         if check.least is None and check.most is None:
             assert not check.doubt
             continue
-        bad = check.least - 0.01 if check.least is not None else (check.most or 0) + 0.01
+        bad = 0.0 if check.least is not None else (check.most or 0) + 0.01
         verdict = verdict_of({**SOUND, name: bad})
-        assert verdict.trust in ("weak", "none") and f"{100 * bad:.0f} %" in verdict.reason
+        assert verdict.trust == "weak" and f"{100 * bad:.0f} %" in verdict.reason
+    assert verdict_of({**SOUND, "drop": 0.0, "keep": 0.0}).trust == "none"
+    assert verdict_of({**SOUND, "keep": 0.0012}).reason.count("0.12 %") == 1
 
 
 def test_limits_themselves_hold() -> None:
