@@ -37,6 +37,7 @@ def explained(
     number: int,
     *,
     verdict: Verdict | None = None,
+    against: Explanation | None = None,
     regions: RegionSettings | None = None,
     overlay: bool = True,
 ) -> tuple[Explained, list[File]]:
@@ -49,6 +50,9 @@ def explained(
         Its number among those of the part, from 1.
     verdict : Verdict, optional
         Whether the map is to be trusted; None takes the explanation's own.
+    against : Explanation, optional
+        What speaks against the class: an explanation of its absence (``"not:crack"``), or of another class rather than it
+        (``RatherThan("scratch", "crack")``).
     regions : RegionSettings, optional
         What counts as a hot region.
     overlay : bool
@@ -57,8 +61,8 @@ def explained(
     Returns
     -------
     Explained, list of File
-        The files are ``map-N`` (float16 at network size with the maps of the blocks, for `sise_ort.read_heatmap`) and
-        ``overlay-N``.
+        The files are ``map-N`` (float16 at network size with the maps of the blocks, for `sise_ort.read_heatmap`),
+        ``against-N`` where there is one, and ``overlay-N``.
     """
     wanted, whole = regions or RegionSettings(), explanation.frame_heatmap
     agreement = explanation.facts.get("agreement")
@@ -84,10 +88,14 @@ def explained(
         heatmap_size=(explanation.heatmap.shape[0], explanation.heatmap.shape[1]),
         regions=hot_regions(whole, wanted),
         zones=zone_shares(whole, wanted),
+        against=() if against is None else hot_regions(against.frame_heatmap, wanted),
         verdict=verdict or explanation.verdict or Verdict(),
     )
     packed = heatmap_file(explanation.heatmap, explanation.placement, explanation.visualization_maps)
     files = [File(f"map-{number}", packed, ".npz")]
+    if against is not None:
+        packed = heatmap_file(against.heatmap, against.placement)
+        files.append(File(f"against-{number}", packed, ".npz"))
     if overlay:
         files += [
             File(f"overlay-{number}", content, ending)

@@ -14,7 +14,7 @@ import sise_ort
 from sise_ort.frame import read_frame
 from sise_ort.line.evidence import Evidence, Part
 from sise_ort.line.evidence.making import explained, frame_file, machine, map_digest, picture, versions
-from sise_ort.line.regions import RegionSettings
+from sise_ort.line.regions import RegionSettings, hot_regions
 
 
 def test_a_record_holds_all_of_an_explanation(tiny_bundle: Path, frame: Any, tmp_path: Path) -> None:
@@ -33,6 +33,15 @@ def test_a_record_holds_all_of_an_explanation(tiny_bundle: Path, frame: Any, tmp
         kept = tmp_path / stored.name
         kept.write_bytes(evidence.files.read(stored.name))
     assert np.abs(sise_ort.read_heatmap(kept) - result.frame_heatmap).max() <= 2**-12
+
+
+def test_what_speaks_against_a_class_is_kept(tiny_bundle: Path, frame: Any) -> None:
+    with sise_ort.load(tiny_bundle) as explainer:
+        result = explainer.explain(frame, 1, passes=4)
+        against = explainer.explain(frame, sise_ort.RatherThan(2, 1), passes=4)
+    found, files = explained(result, 1, against=against, overlay=False)
+    assert found.against == hot_regions(against.frame_heatmap) != ()
+    assert [f.role for f in files] == ["map-1", "against-1"]
 
 
 def test_the_same_map_has_the_same_digest() -> None:
