@@ -115,6 +115,7 @@ class Delivery:
                     self._outbox.failed(message.id, str(error), self._pause)
                     raise
                 done.append(message.id)
+                self._pause = FIRST_PAUSE
         finally:
             self._outbox.delivered(done)
         if waiting:

@@ -256,3 +256,17 @@ def test_maps_carry_their_verdicts(explainer: Explainer, frame: Any) -> None:
     assert alone is not None and result.verdicts[0].trust == alone.trust
     for name, value in alone.checks.items():
         assert result.verdicts[0].checks[name] == pytest.approx(value, abs=1e-5)
+
+
+def test_part_ids_name_no_files(explainer: Explainer, frame: Any, tmp_path: Path) -> None:
+    evidence = tmp_path / "a" / "evidence"
+    names = ["../../x", "/etc/x", "a/b", "..", "con", "a\nb<script>", "x'; DROP TABLE sise_parts; --"]
+    with Line(explainer, evidence, name="../line", settings=LineSettings(frames="all")) as line:
+        results = [line.submit(frame, name, meta={"coil": "<b>"}).result(30) for name in names]
+        assert all(r.kept.result(30) for r in results)
+    files = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
+    assert all(p.parts[:2] == ("a", "evidence") for p in files)
+    kept = {p.stem for p in files if "files" in p.parts}
+    assert kept and all(len(name) == 64 and int(name, 16) for name in kept)
+    with Evidence(evidence, create=False) as store:
+        assert store.heads()["../line"].number == len(names)
