@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -195,11 +195,13 @@ def memory(options: argparse.Namespace, bundle: Path, work: Path) -> dict[str, A
     evidence = work / "line"
     alarms: Counter[str] = Counter()
     settings = LineSettings(parameters={"passes": 8}, alarm=lambda kind, _: alarms.update([kind]))
-    sizes, began = list[float](), time.monotonic()
+    sizes, pending, began = list[float](), deque[Any](), time.monotonic()
     with Line(bundle, evidence, settings=settings, provider="cpu", threads=1, deadline=10.0) as line:
         for number in range(options.frames):
+            if len(pending) == 8:
+                pending.popleft().result()
             line.wait_for_room()
-            line.submit(picture(number), f"{number:06}")
+            pending.append(line.submit(picture(number), f"{number:06}"))
             if number % max(1, options.frames // 50) == 0:
                 sizes.append(resident())
     sizes.append(resident())
