@@ -19,10 +19,11 @@ RUNTIME = .venv-runtime/bin/python
 OLDEST = .venv-oldest/bin/python
 OPENVINO = .venv-openvino/bin/python
 CLIENTS = .venv-clients/bin/python
+RAY = .venv-ray/bin/python
 PACKAGING = .venv-packaging/bin/python
 SOURCES = $(shell find sise_ort runtime exporter line cli -type f -not -name '*.pyc') pyproject.toml
 
-.PHONY: demo test test-fast test-services test-openvino test-all coverage lint docs clean
+.PHONY: demo test test-fast test-services test-openvino test-ray test-all coverage lint docs clean
 
 PYTEST = $(BIN)/python -m pytest -n 2
 RUNTIMES = SISE_ORT_RUNTIMES=$(RUNTIME):$(OLDEST)
@@ -38,12 +39,16 @@ test-fast: .venv/.dev
 test: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST) -m "not slow and not services"
 
-test-services: .venv/.dev .mosquitto/.installed .node/.installed .venv-triton/.installed .venv-clients/.installed .venv-packaging/.installed test-openvino docs
+test-services: .venv/.dev .mosquitto/.installed .node/.installed .venv-triton/.installed .venv-clients/.installed .venv-packaging/.installed test-openvino test-ray docs
 	if $(OWN_MOUNTS) true 2>/dev/null; then within="$(OWN_MOUNTS)"; fi; env SISE_ORT_CLIENTS=$(CLIENTS) SISE_ORT_PACKAGING=$(PACKAGING) $$within $(PYTEST) -m "services and not slow"
 
 # With onnxruntime-openvino in onnxruntime's place.
 test-openvino: .venv/.dev .venv-openvino/.installed
 	$(OPENVINO) -m pytest -n 2 -m "not slow" tests/runtime/test_openvino.py tests/runtime/test_fastest.py tests/runtime/test_sise.py
+
+# With Ray beside the packages of .venv. One after the other: each test starts a Ray of its own.
+test-ray: .venv/.dev .venv-ray/.installed
+	if test -e .venv-ray/.installed; then $(RAY) -m pytest tests/line/test_cluster_dataset.py tests/line/test_cluster_serving.py; fi
 
 test-all: .venv/.dev .venv-runtime/.installed .venv-oldest/.installed lint
 	$(RUNTIMES) $(PYTEST)
@@ -97,6 +102,14 @@ lint: .venv/.dev
 	if $(OPENVINO) -m pip install --quiet --no-deps --ignore-installed onnxruntime-openvino; then touch $@; \
 		else echo "without onnxruntime-openvino: its tests are skipped"; fi
 
+# Ray has no release for Python 3.14 and later.
+.venv-ray/.installed: pyproject.toml | .venv/.dev
+	test -x $(RAY) || $(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c "import os, sys; print(os.getcwd(), *(p for p in sys.path if p.endswith('-packages')), sep='\n')" \
+		> "$$($(RAY) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
+	if $(RAY) -m pip install --quiet 'ray[data,serve]>=2.49' 'pyarrow>=15'; then touch $@; \
+		else echo "without Ray: its tests are skipped"; fi
+
 # Triton's protobuf, for the test that reads config.pbtxt as Triton does.
 .venv-triton/.installed:
 	$(PYTHON) -m venv .venv-triton
@@ -127,4 +140,4 @@ lint: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .mosquitto .venv .venv-clients .venv-docs .venv-packaging .venv-runtime .venv-oldest .venv-openvino .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage
+	rm -rf .mosquitto .venv .venv-clients .venv-docs .venv-packaging .venv-runtime .venv-oldest .venv-openvino .venv-ray .venv-triton .node build dist *.egg-info demo-out site htmlcov .coverage

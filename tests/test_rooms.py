@@ -55,7 +55,7 @@ ONLY_IN = {
     "sqlalchemy": DATABASE,
     "fsspec": {"line/evidence/files.py", "line/cluster/places.py"},
     "fastapi": SERVER,
-    "starlette": SERVER,
+    "starlette": {*SERVER, "line/cluster/serving.py"},
     "uvicorn": SERVER,
     "h11": SERVER,
     "prometheus_client": {*SERVER, "line/metrics.py"},
