@@ -20,17 +20,17 @@ _OPTIONS = (
         "--workers",
         "count",
         type=click.IntRange(1, 100_000),
-        help="With --ray: number of processes, each with the bundle loaded [one per GPU, or as many as have --cores].",
+        help="Number of processes with --ray, each with the bundle loaded [one per GPU, or as many as have --cores].",
     ),
     click.option(
         "--cores",
         type=click.IntRange(1, 4096),
-        help="With --ray: CPU cores of each process [4, or fewer where the machines have fewer].",
+        help="CPU cores of each process with --ray [4, or fewer where the machines have fewer].",
     ),
     click.option(
         "--gpus",
         type=Number(0, 64),
-        help="With --ray: GPUs of each process, such as 0.5 for two on a GPU [1 where Ray has GPUs].",
+        help="GPUs of each process with --ray, such as 0.5 for two on a GPU [1 where Ray has GPUs].",
     ),
 )
 
