@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,33 @@ from typing import Any
 import click
 
 STEEL = Path(__file__).parent / "steel"
-MEAN, STD = (128.0,), (64.0,)
+FACTS = json.loads((STEEL / "strips.json").read_text(encoding="utf-8"))
+MEAN, STD = (FACTS["mean"],), (FACTS["std"],)
+"""What the network's pixels are normalised with."""
+KINDS = ("pitted", "dashes", "scratches", "scabs")
+"""Severstal's defects 1 to 4, as the strips of examples/steel call them."""
+MOST = 12
+"""Strips of a folder that are explained."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A picture to explain.
+
+    Attributes
+    ----------
+    name : str
+        As the page calls it.
+    path : Path
+        Its file.
+    masks : dict of str to Any, or None
+        By kind, where its defects are: a function of height and width that returns bool [H, W]. None where it is not
+        known whether there are any.
+    """
+
+    name: str
+    path: Path
+    masks: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -24,51 +50,40 @@ class Verdict:
     ----------
     strip : str
         Name of the strip.
-    drawn : list of str
-        Defects that were drawn in it.
+    known : list of str or None
+        Defects that are in it; None where that is not known.
     result : Explanation
         Why the network sees the class.
-    mask : bool [256, 800] or None
-        Where the defect of that class was drawn, if it was.
+    mask : bool [H, W] or None
+        Where the defect of that class is, if there is one.
     """
 
     strip: str
-    drawn: list[str]
+    known: list[str] | None
     result: Any
     mask: Any
 
     @property
     def on_defect(self) -> float:
-        """Share of the heat map that lies on the drawn defect; NaN where none was drawn."""
+        """Share of the heat map that lies on the defect; NaN where none is known."""
         from sise_ort.metrics import energy_pointing_game
 
         return math.nan if self.mask is None else energy_pointing_game(self.result.frame_heatmap, self.mask)
 
-    def row(self) -> list[str]:
-        """Return the cells of the table's row; see `HEADERS`."""
-        drawn = " + ".join(self.drawn) or "nothing (sound)"
-        seen = self.result.caption if self.result.confidence > 0.5 else f"sound (most: {self.result.caption})"
-        masks, time_spent = str(sum(self.result.mask_counts)), f"{self.result.timings['total']:.1f}"
-        if self.mask is None:
-            return [self.strip, drawn, seen, "–", "–", "–", masks, time_spent]
-        share = float(self.mask.mean())
-        ratio = f"{self.on_defect / share:.0f} ×"
-        return [
-            self.strip,
-            drawn,
-            seen,
-            f"{100 * self.on_defect:.1f} %",
-            f"{100 * share:.1f} %",
-            ratio,
-            masks,
-            time_spent,
-        ]
-
-
-HEADERS = ["strip", "drawn", "network says", "heat on defect", "defect's area", "ratio", "masks", "seconds"]
+    @property
+    def share(self) -> float:
+        """The defect's share of the strip, which is what a blind guess reaches; NaN where none is known."""
+        return math.nan if self.mask is None else float(self.mask.mean())
 
 
 @click.command("demo")
+@click.option(
+    "--strips",
+    "strips_folder",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Explain strips of yours: a folder of pictures, or Severstal's with train.csv and train_images.",
+)
 @click.option(
     "-o",
     "--out",
@@ -78,17 +93,20 @@ HEADERS = ["strip", "drawn", "network says", "heat on defect", "defect's area", 
     type=click.Path(file_okay=False),
     help="Folder to write.",
 )
-def command(folder: str) -> None:
+def command(strips_folder: str | None, folder: str) -> None:
     """Explain steel strips with the built-in model.
 
     Exports a small CNN (steel.onnx, in this package) to a bundle, explains every defect that it sees in sample
-    strips, prints how much of each heat map lies on the defect as drawn, and writes index.html with all pictures.
+    strips, prints how much of each heat map lies on the defect, and writes index.html with all pictures. The CNN
+    learned from drawn strips alone: on real ones (--strips) it shows what it learned, and it can be wrong.
     """
     import sise_ort
     from sise_ort.cli.console import print_table, say
+    from sise_ort.cli.demo_page import HEADERS, demo_page, row
     from sise_ort.outputs import OutputFolder
 
     started = time.perf_counter()
+    strips = drawn_strips() if strips_folder is None else own_strips(Path(strips_folder))
     out = Path(folder)
     outputs = OutputFolder(out)
     outputs.prepare()
@@ -99,25 +117,93 @@ def command(folder: str) -> None:
     )
     explainer = sise_ort.load(out / "steel.sise")
     verdicts = []
-    for strip, drawn in json.loads((STEEL / "strips.json").read_text(encoding="utf-8")).items():
-        for verdict in _explain(explainer, strip, drawn):
-            verdict.result.save(outputs, f"{strip}.{verdict.result.label}")
-            say(f"{strip}: {verdict.result.caption}")
+    for strip in strips:
+        for verdict in _explain(explainer, strip):
+            verdict.result.save(outputs, f"{strip.name}.{verdict.result.label}")
+            say(f"{strip.name}: {verdict.result.caption}")
             verdicts.append(verdict)
-    print_table(HEADERS, [v.row() for v in verdicts], right=(3, 4, 5, 6, 7))
-    page = outputs.write_page("index", ".html", _page(verdicts))
+    print_table(HEADERS, [row(v) for v in verdicts], right=(3, 4, 5, 6, 7))
+    origin = "The strips are drawn, and so is all that the network learned from."
+    if strips_folder is not None:
+        origin = "The network learned from drawn strips alone; on real ones it can be wrong."
+    page = outputs.write_page("index", ".html", demo_page(verdicts, origin))
     say(f"{time.perf_counter() - started:.0f} s in all; open the page:")
     click.echo(page)
 
 
-def _explain(explainer: Any, strip: str, drawn: list[str]) -> list[Verdict]:
+def drawn_strips() -> list[Strip]:
+    """List the strips of this package."""
+    return [
+        Strip(
+            name,
+            STEEL / "strips" / f"{name}.png",
+            {kind: _drawn_mask(STEEL / "strips" / f"{name}.{kind}.mask.png") for kind in kinds},
+        )
+        for name, kinds in FACTS["strips"].items()
+    ]
+
+
+def _drawn_mask(path: Path) -> Any:
+    from sise_ort.frame import read_frame
+
+    return lambda height, width: read_frame(path)[:, :, 0] > 127
+
+
+def own_strips(folder: Path) -> list[Strip]:
+    """List at most `MOST` strips of a user's folder; of Severstal's, as many of each class as of the sound ones.
+
+    Raises
+    ------
+    DatasetError
+        The folder has no pictures.
+    """
+    from sise_ort.datasets.reading import pictures_in
+    from sise_ort.errors import DatasetError
+
+    if (folder / "train.csv").is_file():
+        return list(_severstal(folder))
+    strips = [Strip(path.stem, path, None) for path in pictures_in(folder)[:MOST]]
+    if not strips:
+        raise DatasetError(f"'{folder}' has no pictures; name a folder of strips, or one with train.csv")
+    return strips
+
+
+def _severstal(folder: Path) -> Iterator[Strip]:
+    import numpy as np
+
+    from sise_ort.datasets import open_dataset
+    from sise_ort.datasets.severstal import CLASSES, NORMAL
+
+    groups: dict[str, list[Path]] = {}
+    regions: dict[Path, dict[str, Any]] = {}
+    for sample in open_dataset("severstal", folder).samples:
+        label = str(sample.label)
+        groups.setdefault(label, []).append(sample.picture)
+        of_picture = regions.setdefault(sample.picture, {})
+        if label in CLASSES:
+            of_picture[KINDS[CLASSES.index(label)]] = lambda height, width, sample=sample: np.any(
+                [region.mask(height, width) for region in sample.regions], axis=0
+            )
+    turns = max(map(len, groups.values()), default=0)
+    order = [groups[k][i] for i in range(turns) for k in (*CLASSES, NORMAL) if i < len(groups.get(k, ()))]
+    for path in list(dict.fromkeys(order))[:MOST]:
+        yield Strip(path.stem, path, regions[path])
+
+
+def _explain(explainer: Any, strip: Strip) -> list[Verdict]:
     """Explain every class over 0.5, or the most likely one where there is none."""
     from sise_ort.cli.console import progress_bar
 
-    path = STEEL / "strips" / f"{strip}.png"
-    with progress_bar(strip) as progress:
-        results = explainer.explain(path, "positive", progress=progress) or [explainer.explain(path)]
-    return [Verdict(strip, drawn, r, _mask(strip, r.label) if r.label in drawn else None) for r in results]
+    with progress_bar(strip.name) as progress:
+        results = explainer.explain(strip.path, "positive", progress=progress) or [
+            explainer.explain(strip.path)
+        ]
+    masks = strip.masks or {}
+    known = None if strip.masks is None else list(masks)
+    return [
+        Verdict(strip.name, known, r, masks[r.label](*r.placement.frame_size) if r.label in masks else None)
+        for r in results
+    ]
 
 
 def _require_own(bundle: Path) -> None:
@@ -136,51 +222,3 @@ def _require_own(bundle: Path) -> None:
         return
     if shown != ([*MEAN], [*STD], "steel.onnx"):
         raise OutputError(f"'{bundle}' is a bundle of your own; name another folder with {option('out')}")
-
-
-def _mask(strip: str, kind: str) -> Any:
-    """bool [256, 800]: where the defect was drawn."""
-    from sise_ort.frame import read_frame
-
-    return read_frame(STEEL / "strips" / f"{strip}.{kind}.mask.png")[:, :, 0] > 127
-
-
-def _page(verdicts: list[Verdict]) -> bytes:
-    """The page with all pictures in it."""
-    from sise_ort.pages import Section, render
-
-    sections = []
-    for strip, group in itertools.groupby(verdicts, key=lambda v: v.strip):
-        several = list(group)
-        figures = [_figure(_outlined(several), _drawn_words(several[0]))]
-        for v in several:
-            words = f"why “{v.result.caption}”: {sum(v.result.mask_counts)} masks"
-            if v.mask is not None:
-                words += f", {100 * v.on_defect:.0f} % of the heat on the defect"
-            figures.append(_figure(v.result.overlay(), words))
-        sections.append(Section(strip, tuple(figures)))
-    table = (HEADERS, [v.row() for v in verdicts])
-    return render("demo.html", title="Why were these strips rejected?", table=table, sections=sections)
-
-
-def _drawn_words(verdict: Verdict) -> str:
-    if not verdict.drawn:
-        return "the strip; no defect was drawn"
-    return f"the strip; drawn and outlined: {' and '.join(verdict.drawn)}"
-
-
-def _outlined(verdicts: list[Verdict]) -> Any:
-    from sise_ort.drawing import outlined
-
-    picture = verdicts[0].result.frame
-    for verdict in verdicts:
-        if verdict.mask is not None:
-            picture = outlined(picture, verdict.mask)
-    return picture
-
-
-def _figure(picture: Any, words: str) -> Any:
-    from sise_ort.drawing import as_rgb, encode_jpeg
-    from sise_ort.pages import Figure, data_uri
-
-    return Figure(data_uri(encode_jpeg(as_rgb(picture))), words)

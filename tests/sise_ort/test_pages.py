@@ -87,7 +87,7 @@ def test_what_cannot_be_seen_is_written_out() -> None:
 
 
 def test_a_missing_value_is_an_error() -> None:
-    with pytest.raises(Exception, match="'table' is undefined"):
+    with pytest.raises(Exception, match="'narrowest' is undefined"):
         render("demo.html", title="t", sections=[])
 
 
@@ -99,11 +99,11 @@ def test_nothing_comes_from_elsewhere() -> None:
 
 
 def test_only_pages_that_compute_or_ask_have_scripts() -> None:
-    """The explainer's page computes and the server's asks: both forbid a browser every other address."""
+    """The demo's page has a slider, the explainer's computes, the server's asks; these two forbid every other address."""
     scripted = {
         path.name for path in TEMPLATES.glob("*.html") if "<script" in path.read_text(encoding="utf-8")
     }
-    assert scripted == {"explainer.html", "serve.html"}
+    assert scripted == {"demo.html", "explainer.html", "serve.html"}
     policy = re.search(
         r'http-equiv="Content-Security-Policy" content="([^"]*)"', (TEMPLATES / "explainer.html").read_text()
     )
