@@ -1,12 +1,17 @@
-"""A copy of the server, as Ray Serve keeps it, answers as `sise-ort serve` does; without Ray Serve's own proxy."""
+"""The server on a local Ray Serve answers as `sise-ort serve` does."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import ray_processes
+
+import sise_ort
 
 pytest.importorskip("ray")
 pytest.importorskip("fastapi")
@@ -48,3 +53,32 @@ def test_a_copy_answers_as_the_application(tiny_bundle: Path, frame: np.ndarray)
             refused.status_code == 403 == plain.get("/v1/models", headers={"Host": "example.org"}).status_code
         )
     copy.close()
+
+
+@pytest.mark.services
+def test_the_same_app_on_ray_serve(tiny_bundle: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    (port,) = ray_processes.free_ports(1)
+    program = Path(ray_processes.__file__).with_name("ray_serving.py")
+    with (
+        ray_processes.cluster() as cluster,
+        ray_processes.started(program, cluster.address, tiny_bundle, picture, port) as process,
+    ):
+        code, text = ray_processes.finished(process)
+    assert code == 0, text
+    found = json.loads(text[text.index('{"ready"') :].splitlines()[0])
+    assert {name: answer[0] for name, answer in found.items()} == {
+        "ready": 200, "models": 200, "none": 404, "explain": 200, "npz": 200, "bad": 400, "foreign": 403,
+    }  # fmt: skip
+    assert json.loads(found["models"][2]) == {"models": ["tiny"]}
+    with sise_ort.load(tiny_bundle, "cpu", threads=1) as explainer:
+        plain = explainer.explain(picture, mu=0.3)
+    (answer,) = json.loads(found["explain"][2])["explanations"]
+    assert answer["label"] == plain.label and answer["confidence"] == pytest.approx(
+        plain.confidence, abs=1e-6
+    )
+    kept = tmp_path / "kept.npz"
+    kept.write_bytes(found["npz"][2].encode("latin-1"))
+    with np.load(kept) as arrays:
+        assert np.abs(arrays["heatmap"].astype(np.float32) - plain.heatmap).max() < 2e-3
