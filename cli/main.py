@@ -22,7 +22,7 @@ COMMANDS = {
     "serve": "Serve bundles over HTTP, by KServe's protocols.",
     "watch": "Watch a folder, video or camera, explain rejects, and keep evidence.",
     "evidence": "List, show, export, prune and verify the records of parts.",
-    "replay": "Compute a part's heat maps again from the stored frame, and say whether they are the same.",
+    "replay": "Compute a part's heat maps again, and say whether they are the same.",
     "triton": "Write a model repository for Triton Inference Server.",
     "bench": "Measure the best batch size or provider on this machine, and remember it.",
     "doctor": "Check what is installed and which providers work.",

@@ -23,7 +23,7 @@ from sise_ort.cli.options import ProviderName
 def command(
     place: str, part: str, bundle: str, files: str | None, provider: str | None, out: str | None
 ) -> None:
-    """Compute a part's heat maps again from the stored frame, and say whether they are the same.
+    """Compute a part's heat maps again, and say whether they are the same.
 
     On the same machine's CPU with the same versions, maps are the same bit for bit; elsewhere they are alike, with a
     correlation of 0.99 or more. What differs is listed. The exit code is 1 where less than that is found. EVIDENCE is a
