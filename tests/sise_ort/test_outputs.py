@@ -201,7 +201,7 @@ def test_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:
 def test_pages(tmp_path: Path) -> None:
     shop = '<meta name="keywords" content="sise-ort"><title>my shop</title>'
     (tmp_path / "index.html").write_text(shop)
-    ours = render("demo.html", title="Strips", table=([], []), sections=[])
+    ours = render("demo.html", title="Strips", table=([], []), strips=[], origin="", narrowest=100)
     for _ in range(2):
         path = OutputFolder(tmp_path).write_page("index", ".html", ours)
         assert path.name == "index-2.html" and path.read_bytes() == ours
