@@ -109,5 +109,5 @@ def test_both_install_and_work(kind: str, packages: list[Path], tmp_path: Path) 
     script = tmp_path / "env" / "bin" / "sise-ort"
     assert "Usage: sise-ort" in run(script, "--help", cwd=tmp_path)
     assert "<title>" in run(
-        python, "-c", "import sise_ort.pages as p; print(p.render('demo.html', title='x', table=([], []), sections=[]))"
+        python, "-c", "import sise_ort.pages as p; print(p.render('demo.html', title='x', table=([], []), strips=[], origin='', narrowest=1))"
     )  # fmt: skip
