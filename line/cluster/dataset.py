@@ -77,23 +77,14 @@ def explain_dataset(
     if not isinstance(workers, Workers):
         raise ParameterError(f"workers is a {type(workers).__name__}; it must be a sise_ort.Workers")
     formats = check_formats(formats) if formats else ()
-    levels = asked.get("levels")
-    check_levels(levels)
+    check_levels(asked.get("levels"))
     parameters = {name: value for name, value in asked.items() if name not in ("levels", "color")}
     chosen = method_of(method, parameters)
     digest = bundle_digest(read_manifest(bundle))
     runs = listed(pictures, without=str(out))
     total = sum(len(run.names) for run in runs)
     results = Results(str(out) if "://" in str(out) else str(Path(out).absolute()))
-    plan = {
-        "bundle_sha256": digest,
-        "target": described(target),
-        "method": chosen.name,
-        "parameters": {name: str(value) for name, value in chosen.parameters.items()},
-        "levels": described(levels),
-        "formats": list(formats),
-    }
-    token = results.begin(plan)
+    token = results.begin(plan_of(digest, target, chosen, asked, workers, formats))
     done = results.done()
     left = [name for run in runs for name in run.names if name not in done]
     before = total - len(left)
@@ -114,6 +105,27 @@ def explain_dataset(
                 if progress is not None:
                     progress(before + explained + failed, total)
     return Summary(results.place.address, total, before, explained, failed, time.perf_counter() - began)
+
+
+def plan_of(
+    digest: str,
+    target: Any,
+    method: Method,
+    asked: Mapping[str, Any],
+    workers: Workers,
+    formats: Sequence[str],
+) -> dict[str, Any]:
+    """What results depend on, as plain values: a run goes on only in a folder of the same."""
+    return {
+        "bundle_sha256": digest,
+        "target": described(target),
+        "method": method.name,
+        "parameters": {name: str(value) for name, value in method.parameters.items()},
+        "levels": described(asked.get("levels")),
+        "color": described(asked.get("color", "rgb")),
+        "precision": workers.precision,
+        "formats": list(formats),
+    }
 
 
 def tasks_of(runs: Sequence[Run], done: set[str], most: int) -> Iterator[Task]:

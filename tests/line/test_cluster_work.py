@@ -14,11 +14,12 @@ import pytest
 import sise_ort
 from sise_ort.bundle.reading import read_manifest
 from sise_ort.errors import OutputError, ParameterError, SiseError, TargetError
-from sise_ort.line.cluster.dataset import crew_of, described, tasks_of
+from sise_ort.line.cluster.dataset import crew_of, described, plan_of, tasks_of
 from sise_ort.line.cluster.results import Results
 from sise_ort.line.cluster.sources import listed
 from sise_ort.line.cluster.work import Job, Task, Worker
 from sise_ort.line.cluster.workers import Workers
+from sise_ort.runtime.methods.registry import method_of
 
 pytest.importorskip("pyarrow")
 
@@ -103,12 +104,12 @@ def test_pictures_in_parquet_and_in_stores(tiny_bundle: Path, pictures: Path, tm
         pyarrow.table({"bytes": data}), tmp_path / "pictures.parquet", row_group_size=3
     )
     for file, content in zip(files, data, strict=True):
-        system.pipe_file(f"/work/{file.name}", content)
+        system.pipe_file(f"/strips/{file.name}", content)
     try:
         found = []
         for source, out in (
             (tmp_path / "pictures.parquet", tmp_path / "out"),
-            ("memory://work", "memory://maps"),
+            ("memory://strips", "memory://maps"),
         ):
             results = Results(str(out))
             worker = Worker(job(tiny_bundle, out, results.begin(PLAN), formats=("npz",)))
@@ -116,12 +117,12 @@ def test_pictures_in_parquet_and_in_stores(tiny_bundle: Path, pictures: Path, tm
             found.append(sorted((row["path"], row["scores"]) for row in results.rows()))
             assert len(found[-1]) == 5 and results.place.read(next(results.rows())["files"][0])
         assert [scores for _, scores in found[0]] == [scores for _, scores in found[1]]
-        (system.open("/work/late.png", "wb")).close()
-        gone = Task("gone", ["memory://work/none.png"])
+        (system.open("/strips/late.png", "wb")).close()
+        gone = Task("gone", ["memory://strips/none.png"])
         assert worker.do(gone).failed == 1
         assert "does not exist" in next(row["error"] for row in results.rows("failures"))
     finally:
-        system.rm("/work", recursive=True)
+        system.rm("/strips", recursive=True)
         system.rm("/maps", recursive=True)
 
 
@@ -217,3 +218,18 @@ def test_workers_out_of_range_are_refused() -> None:
     for wrong in ({"count": 0}, {"cores": 1.5}, {"gpus": -1}, {"pictures": True}, {"ray": ""}, {"memory": 5}):
         with pytest.raises(ParameterError):
             Workers(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers"), [({"color": "bgr"}, {}), ({"levels": 4095}, {}), ({}, {"precision": "bf16"})]
+)
+def test_what_changes_results_changes_the_plan(
+    tmp_path: Path, asked: dict[str, Any], workers: dict[str, Any]
+) -> None:
+    def plan(asked: dict[str, Any], workers: dict[str, Any]) -> dict[str, Any]:
+        return plan_of("b", None, method_of("sise", {}), asked, Workers(**workers), ())
+
+    results = Results(str(tmp_path / "out"))
+    assert results.begin(plan({}, {})) != results.begin(plan({"color": "rgb"}, {}))  # goes on
+    with pytest.raises(OutputError, match="has results of another"):
+        results.begin(plan(asked, workers))
