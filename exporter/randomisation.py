@@ -171,7 +171,7 @@ def _ancestors(output: str, producers: dict[str, Any]) -> set[str]:
 def shuffle(weights: bytearray, places: Sequence[slice], rng: np.random.Generator) -> None:
     """Permute the numbers of each weight tensor, in place: their distribution stays, what they have learnt goes."""
     for place in places:
-        numbers = np.frombuffer(weights, np.float32)[place.start // 4 : place.stop // 4]
+        numbers = np.frombuffer(weights, np.float32, (place.stop - place.start) // 4, place.start)
         numbers[:] = rng.permutation(numbers)
 
 

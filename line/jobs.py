@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sise_ort.explanation import Explanation
 from sise_ort.runtime.asking import Asking
+from sise_ort.verdicts import Verdict
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 UNCLASSIFIED, FAILED = "unclassified", "failed"
@@ -55,8 +56,8 @@ class Result:
         Raw scores of all classes.
     explanations : tuple of Explanation
         One for each class over the threshold, the surest first; empty where there is no map.
-    verdicts : tuple
-        Of each explanation, what the checks or `LineSettings.judge` said; empty without both.
+    verdicts : tuple of Verdict
+        What the checks said of each explanation; empty without checks.
     explained : str
         One of `OUTCOMES` for a reject, empty for other parts.
     without_passes : bool
@@ -80,7 +81,7 @@ class Result:
     confidences: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[float, ...] = ()
     explanations: tuple[Explanation, ...] = ()
-    verdicts: tuple[Any, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     explained: str = ""
     without_passes: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -100,7 +101,7 @@ class Result:
             "explained": self.explained,
             "without_passes": self.without_passes,
             "classes": [one.label for one in self.explanations],
-            "trust": [getattr(one, "trust", "") for one in self.verdicts],
+            "trust": [one.trust for one in self.verdicts],
             "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
         }
 

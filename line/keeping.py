@@ -103,8 +103,14 @@ class Keeper:
         while not self._queue.ended:
             self._empty_spool()
             job = self._queue.get(LONGEST_PAUSE if self.spooled else None)
-            if job is not None:
-                self._keep(job, *self._recorder.record(job))
+            if job is None:
+                continue
+            try:
+                part, files = self._recorder.record(job)
+            except Exception as error:  # noqa: BLE001 - the parts behind it must be written
+                self._refuse(job, f"its record cannot be made: {type(error).__name__}: {error}")
+            else:
+                self._keep(job, part, files)
         self._again = 0.0
         self._empty_spool()
 

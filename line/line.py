@@ -319,14 +319,12 @@ class Line:
             job.learn(explained=BROKEN, reason=reason)
             self._alarm("failed", f"part {job.result.part_id!r} could not be explained: {reason}")
         else:
-            judge = self.settings.judge
-            verdicts = tuple(one.verdict if judge is None else judge(self.explainer, one) for one in found)
             job.end_phase("explain")
             late = self.deadline is not None and job.result.seconds["total"] > self.deadline
             scored = any(sum(one.mask_counts) and one.facts.get("scored", 1) for one in found)
             job.learn(
                 explanations=found,
-                verdicts=tuple(one for one in verdicts if one is not None),
+                verdicts=tuple(one.verdict for one in found if one.verdict is not None),
                 explained=LATE if late else IN_TIME,
                 without_passes=not passes or not scored,
             )

@@ -101,7 +101,7 @@ class LineMetrics:
         if result.explanations:  # one answer's passes are those of all
             self._passes.labels(line).inc(result.explanations[0].forward_passes)
         for verdict in result.verdicts:
-            self._verdicts.labels(line, getattr(verdict, "trust", "")).inc()
+            self._verdicts.labels(line, verdict.trust).inc()
         for phase, seconds in result.seconds.items():
             self._seconds.labels(line, phase).observe(max(seconds, 0.0))
 

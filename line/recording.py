@@ -15,7 +15,6 @@ from sise_ort.line.evidence.record import Explained, Part, Picture
 from sise_ort.line.evidence.store import File
 from sise_ort.line.jobs import REJECTED, Job
 from sise_ort.line.settings import LineSettings
-from sise_ort.verdicts import Verdict
 
 
 class Recorder:
@@ -55,14 +54,9 @@ class Recorder:
             reasons.append(f"the picture is not kept: {error}")
         explanations = list[Explained]()
         for number, one in enumerate(result.explanations, 1):
-            verdict = result.verdicts[number - 1] if result.verdicts else None
             try:
                 said, drawn = making.explained(
-                    one,
-                    number,
-                    verdict=verdict if isinstance(verdict, Verdict) else None,
-                    regions=settings.regions,
-                    overlay=settings.overlays,
+                    one, number, regions=settings.regions, overlay=settings.overlays
                 )
             except Exception as error:  # noqa: BLE001 - as above
                 reasons.append(f"the map of {one.label!r} is not kept: {error}")

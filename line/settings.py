@@ -61,9 +61,6 @@ class LineSettings:
         Called with (kind, message) when a part is lost to the line: "unclassified", "dropped", "failed" or "unkept".
     checks : bool or Checks
         Check whether each map is to be trusted (docs/trust.md); the time that takes is kept free of the deadline.
-    judge : callable or None
-        Called with (explainer, explanation); returns the map's verdict, a `sise_ort.verdicts.Verdict`, in place of that of
-        `checks`.
     close_seconds : float
         How long `Line.close` waits for a store that takes nothing.
 
@@ -87,7 +84,6 @@ class LineSettings:
     levels: Range = None
     alarm: Callable[[str, str], None] | None = None
     checks: bool | Checks = False
-    judge: Callable[[Any, Any], Any] | None = None
     close_seconds: float = 30.0
 
     def __post_init__(self) -> None:

@@ -36,7 +36,6 @@ def explained(
     explanation: Explanation,
     number: int,
     *,
-    verdict: Verdict | None = None,
     against: Explanation | None = None,
     regions: RegionSettings | None = None,
     overlay: bool = True,
@@ -48,8 +47,6 @@ def explained(
     explanation : Explanation
     number : int
         Its number among those of the part, from 1.
-    verdict : Verdict, optional
-        Whether the map is to be trusted; None takes the explanation's own.
     against : Explanation, optional
         What speaks against the class: an explanation of its absence (``"not:crack"``), or of another class rather than it
         (``RatherThan("scratch", "crack")``).
@@ -89,7 +86,7 @@ def explained(
         regions=hot_regions(whole, wanted),
         zones=zone_shares(whole, wanted),
         against=() if against is None else hot_regions(against.frame_heatmap, wanted),
-        verdict=verdict or explanation.verdict or Verdict(),
+        verdict=explanation.verdict or Verdict(),
     )
     packed = heatmap_file(explanation.heatmap, explanation.placement, explanation.visualization_maps)
     files = [File(f"map-{number}", packed, ".npz")]

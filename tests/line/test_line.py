@@ -270,3 +270,28 @@ def test_part_ids_name_no_files(explainer: Explainer, frame: Any, tmp_path: Path
     assert kept and all(len(name) == 64 and int(name, 16) for name in kept)
     with Evidence(evidence, create=False) as store:
         assert store.heads()["../line"].number == len(names)
+
+
+def test_a_record_that_cannot_be_made_costs_no_other_one(
+    explainer: Explainer, frame: Any, tmp_path: Path
+) -> None:
+    alarms = list[str]()
+    settings = LineSettings(alarm=lambda kind, message: alarms.append(f"{kind}: {message}"))
+    with Line(explainer, tmp_path / "evidence", threshold=1.0, settings=settings) as line:
+        assert line._keeper is not None
+        recorder = line._keeper._recorder
+        make = recorder.record
+
+        def record(job: Any) -> Any:
+            if job.result.part_id == "bad":
+                raise ZeroDivisionError("no record")
+            return make(job)
+
+        recorder.record = record  # type: ignore[method-assign]
+        bad, good = (line.submit(frame, part).result(30).kept for part in ("bad", "good"))
+        with pytest.raises(OutputError, match="cannot be made: ZeroDivisionError: no record"):
+            bad.result(30)
+        assert len(good.result(30)) == 64
+    assert alarms == [
+        "unkept: part 'bad' is not recorded: its record cannot be made: ZeroDivisionError: no record"
+    ]
