@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import fnmatch
+import itertools
 import logging
 import os
 import queue
@@ -215,19 +215,30 @@ def _path(name: Any) -> Path:
 
 
 def _move(path: Path, target: Path) -> None:
-    """Move a file to a name that is free; across file systems by a copy that is there whole or not at all."""
+    """Move a file to a name that is free, whoever else takes names there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    free = target
-    while os.path.lexists(free):
-        number += 1
-        free = target.with_name(f"{target.stem}-{number}{target.suffix}")
+    for number in itertools.count(1):
+        free = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        try:
+            _link(path, free)
+        except FileExistsError:
+            if not (
+                free.exists() and path.samefile(free)
+            ):  # else a process ended between the two steps of a move
+                continue
+        path.unlink()
+        return
+
+
+def _link(path: Path, free: Path) -> None:
+    """Give a file a second name, or on another file system a copy; FileExistsError where the name is taken."""
     try:
-        path.replace(free)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
+        os.link(path, free)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        if os.path.lexists(free):
+            raise FileExistsError(free) from None
         part = free.with_name(f".{free.name}.part")
         shutil.copy2(path, part)
         part.replace(free)
-        path.unlink()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +141,34 @@ def test_settled_pictures_move_and_none_is_replaced(tmp_path: Path) -> None:
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["quarantined/below/a-2.png", "quarantined/below/a.png"]
     assert (tmp_path / "quarantined/below/a-2.png").read_bytes() == b"22"
+
+
+@pytest.mark.parametrize("trouble", [errno.EXDEV, errno.EPERM])
+def test_a_move_to_another_disk_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: int
+) -> None:
+    def no_link(*_: Any) -> None:
+        raise OSError(trouble, "no hard link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "a.png").write_bytes(b"mine")
+    (tmp_path / "a.png").write_bytes(b"1")
+    source = HotFolder(tmp_path, settle=0.1, move=True, once=True)
+    (item,) = source.items(threading.Event(), Written())
+    source.settle(item, "done")
+    left = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"done/a.png": b"mine", "done/a-2.png": b"1"}
+
+
+def test_a_move_that_was_cut_short_leaves_one_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    source = HotFolder(tmp_path, settle=0.1, move=True, once=True)
+    (item,) = source.items(threading.Event(), Written())
+    (tmp_path / "done").mkdir()
+    os.link(tmp_path / "a.png", tmp_path / "done" / "a.png")  # killed before the first name was removed
+    source.settle(item, "done")
+    assert [p.name for p in (tmp_path / "done").iterdir()] == ["a.png"] and not (tmp_path / "a.png").exists()
 
 
 def test_a_picture_that_changed_meanwhile_stays(tmp_path: Path) -> None:
